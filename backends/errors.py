@@ -1,0 +1,64 @@
+"""What a store may raise.
+
+::
+
+    StoreError
+    ├── StoreUnavailable      no answer that can be believed; the caller must not conclude anything
+    │   └── StoreNotReady     the store answered, but its epoch marker is missing (never migrated, wiped, wrong database)
+    ├── StoreCorrupt          the store answered for this key with something that is not a record
+    ├── StoreClosed           used before ``open`` or after ``close`` (a programming error)
+    ├── NotFound              the addressed key or organization does not exist
+    ├── Conflict              a uniqueness rule would be broken (``api_key``, ``key_id`` or ``organization_id`` is taken)
+    └── VersionConflict       somebody else changed the record first
+
+Messages name the store's kind and the operation, never an address, an ``api_key`` or a secret: they end up in logs.
+Drivers map their own exceptions to these in one place each and chain them with ``raise … from error``.
+"""
+
+__all__ = [
+    "Conflict",
+    "NotFound",
+    "StoreClosed",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreNotReady",
+    "StoreUnavailable",
+    "UnknownScheme",
+    "VersionConflict",
+]
+
+
+class StoreError(Exception):
+    """Base of everything a store raises on purpose."""
+
+
+class StoreUnavailable(StoreError):
+    """The store gave no answer that can be believed: down, hung, refused, failing over."""
+
+
+class StoreNotReady(StoreUnavailable):
+    """The store answers but lacks its epoch marker, so even "no such key" proves nothing."""
+
+
+class StoreCorrupt(StoreError):
+    """The stored form of this one key cannot be decoded; every other key is unaffected."""
+
+
+class StoreClosed(StoreError):
+    """The store was used before ``open`` or after ``close``."""
+
+
+class NotFound(StoreError):
+    """The key or organization that the call addresses does not exist."""
+
+
+class Conflict(StoreError):
+    """An identifier that must be unique is already taken."""
+
+
+class VersionConflict(StoreError):
+    """The record was changed since the caller read it (optimistic concurrency)."""
+
+
+class UnknownScheme(StoreError):
+    """No store is registered for the URL's scheme."""
