@@ -1,0 +1,59 @@
+"""From a URL to a store: the built-in schemes and those of installed packages (entry points of ``gatekey.stores``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from backends.errors import StoreError, UnknownScheme
+from backends.memory import MemoryKeyStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from backends.contract import KeyStore
+
+__all__ = ["GROUP", "SCHEMES", "create_store", "find_schemes"]
+
+GROUP: Final = "gatekey.stores"
+"""Entry-point group: the name is the URL scheme, the object a callable ``from_url(url) -> KeyStore``."""
+
+_Loader = Callable[[], Callable[[str], "KeyStore"]]
+
+
+def find_schemes() -> Mapping[str, _Loader]:
+    """All schemes of this installation, each with what loads its ``from_url``. Built-in schemes cannot be replaced."""
+    found: dict[str, _Loader] = {point.name: _plugin(point) for point in entry_points(group=GROUP)}
+    found["memory"] = lambda: MemoryKeyStore.from_url
+    return MappingProxyType(found)
+
+
+def _plugin(point: EntryPoint) -> _Loader:
+    def load() -> Callable[[str], KeyStore]:
+        try:
+            from_url: Callable[[str], KeyStore] = point.load()
+        except Exception as error:
+            package = point.dist.name if point.dist is not None else point.value
+            raise StoreError(f"the store for {point.name}:// in the package {package} cannot be loaded") from error
+        return from_url
+
+    return load
+
+
+SCHEMES: Final = find_schemes()
+"""The schemes that were installed when the process started."""
+
+
+def create_store(url: str) -> KeyStore:
+    """The store for ``url``, not yet open.
+
+    Raises ``UnknownScheme`` (naming the scheme and the known ones, never the rest of the URL, which may hold a
+    password), ``StoreError`` for a package that cannot be loaded, and ``ValueError`` where the URL itself is wrong.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        shown = scheme if separator and scheme.isascii() and scheme.replace("+", "").isalnum() else "(none)"
+        raise UnknownScheme(f"no store for the scheme {shown}; known: {', '.join(sorted(SCHEMES))}")
+    return SCHEMES[scheme]()(url)

@@ -1,0 +1,147 @@
+"""From a request to a decision. It never raises, and keeps the three laws of an answer.
+
+401 needs evidence (the store answered), 200 needs a verified record, everything else is 503.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from backends.errors import StoreCorrupt, StoreUnavailable
+from service.auth.cache import Overloaded
+from service.auth.decision import Decision, Source
+from service.auth.evaluate import evaluate
+from service.auth.peppers import UnknownPepper
+from service.auth.reasons import REASONS, Outcome, Reason
+
+if TYPE_CHECKING:
+    from service.auth.cache import CacheEntry, KeyCache
+    from service.auth.clock import Clock
+    from service.auth.credentials import Credentials
+    from service.auth.decision import AccessRequest
+    from service.auth.evaluate import LoadedKey
+    from service.auth.peppers import Peppers
+    from service.observe.metrics import Metrics
+
+__all__ = ["Authenticator"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Authenticator:
+    """Decides. ``budget`` is the seconds that one request may wait for the store."""
+
+    def __init__(
+        self,
+        cache: KeyCache,
+        *,
+        peppers: Peppers,
+        clock: Clock,
+        metrics: Metrics,
+        organization_id: str = "",
+        budget: float = 0.25,
+    ) -> None:
+        self._cache = cache
+        self._peppers = peppers
+        self._clock = clock
+        self._metrics = metrics
+        self._organization_id = organization_id
+        self._budget = budget
+
+    def decide_cached(self, request: AccessRequest) -> Decision | None:
+        """The decision if it needs no store, else ``None``. Any thread; no I/O, no waiting; never raises."""
+        try:
+            return self._decide_cached(request)
+        except Exception as error:  # noqa: BLE001 - whatever breaks here is our fault and must be a 503, never a 200 or a 401
+            return _failed(error)
+
+    async def decide(self, request: AccessRequest) -> Decision:
+        """The decision, asking the store where the cache does not know. On the loop; never raises but for cancellation."""
+        decision = self.decide_cached(request)
+        if decision is not None:
+            return decision
+        try:
+            return await self._decide_loaded(request)
+        except Exception as error:  # noqa: BLE001 - as above
+            return _failed(error)
+
+    def _decide_cached(self, request: AccessRequest) -> Decision | None:
+        credentials = request.credentials
+        if isinstance(credentials, Reason):
+            return Decision(credentials)
+        entry = self._cache.peek(credentials.api_key)
+        if entry is None:
+            return None
+        loaded = entry.loaded
+        if loaded is None:
+            self._peppers.waste(credentials.secret.reveal())
+            self._metrics.cache_lookup("negative_hit")
+            return Decision(Reason.UNKNOWN_KEY, source=Source.NEGATIVE)
+        reason = self._evaluate(request, credentials, loaded)
+        if reason is Reason.BAD_SECRET and not self._cache.is_recent(entry):
+            return None  # it may have been rotated a moment ago: read again before refusing
+        self._metrics.cache_lookup("hit")
+        return Decision(reason, source=Source.CACHE, key=loaded.record)
+
+    async def _decide_loaded(self, request: AccessRequest) -> Decision:
+        credentials = request.credentials
+        if isinstance(credentials, Reason):  # decide_cached has answered; kept for the type and for safety
+            return Decision(credentials)
+        started = self._clock.age()
+        cached = self._cache.peek(credentials.api_key)
+        try:
+            if cached is not None and cached.loaded is not None:
+                entry = await self._cache.reread(credentials.api_key, cached, budget=self._budget)
+            else:
+                entry = await self._cache.load(credentials.api_key, budget=self._budget)
+        except (StoreUnavailable, StoreCorrupt, Overloaded) as error:
+            decision = self._without_store(request, credentials, error, had_fresh=cached is not None)
+        else:
+            self._metrics.cache_lookup("miss")
+            decision = self._from_store(request, credentials, entry)
+        decision.store_seconds = self._clock.age() - started
+        return decision
+
+    def _from_store(self, request: AccessRequest, credentials: Credentials, entry: CacheEntry) -> Decision:
+        if entry.loaded is None:
+            self._peppers.waste(credentials.secret.reveal())
+            return Decision(Reason.UNKNOWN_KEY, source=Source.STORE)
+        reason = self._evaluate(request, credentials, entry.loaded)
+        return Decision(reason, source=Source.STORE, key=entry.loaded.record)
+
+    def _without_store(
+        self, request: AccessRequest, credentials: Credentials, error: Exception, *, had_fresh: bool
+    ) -> Decision:
+        """No answer from the store: a record past its time may still allow, and nothing may be refused."""
+        if isinstance(error, StoreUnavailable) and not had_fresh:
+            loaded = self._cache.stale(credentials.api_key)
+            if loaded is not None:
+                reason = self._evaluate(request, credentials, loaded)
+                if REASONS[reason].outcome is Outcome.ALLOW:
+                    self._metrics.cache_lookup("stale")
+                    return Decision(reason, source=Source.STALE, key=loaded.record)
+        self._metrics.cache_lookup("miss")
+        if isinstance(error, Overloaded):
+            return Decision(Reason.OVERLOADED)
+        return Decision(Reason.STORE_CORRUPT if isinstance(error, StoreCorrupt) else Reason.STORE_UNAVAILABLE)
+
+    def _evaluate(self, request: AccessRequest, credentials: Credentials, loaded: LoadedKey) -> Reason:
+        try:
+            secret_matches = self._peppers.matches(credentials.secret.reveal(), loaded.record.secret)
+        except UnknownPepper:
+            return Reason.STORE_CORRUPT  # the stored hash cannot be checked by this installation
+        return evaluate(
+            request,
+            loaded,
+            secret_matches=secret_matches,
+            only_organization=self._organization_id,
+            wall=self._clock.wall(),
+        )
+
+
+def _failed(error: Exception) -> Decision:
+    """A defect of ours: 503 outside; the log gets the type only, a message could hold what was presented."""
+    _log.error("decision_failed", error_type=type(error).__name__, exc_info=False)
+    return Decision(Reason.INTERNAL)

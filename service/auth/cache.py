@@ -1,0 +1,293 @@
+"""Records in front of the store: read without I/O by any thread, changed only on the event loop.
+
+It holds records, never verdicts. What it guards is numbered as in docs/cache.md; the rule that costs most when broken is
+the second: an invalidation that arrives while a load is under way wins over that load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from backends.errors import StoreCorrupt, StoreError, StoreUnavailable
+from service.auth.evaluate import LoadedKey
+
+if TYPE_CHECKING:
+    from backends.contract import KeyStore
+    from backends.records import FoundKey
+    from service.auth.clock import Clock
+    from service.observe.metrics import Metrics
+
+__all__ = ["CacheEntry", "KeyCache", "Overloaded"]
+
+_STRIPES: Final = 4096
+_LINK_SILENCE: Final = 1.5  # seconds: three missing heartbeats
+_UNTRUSTED_LINK_TTL: Final = 5.0  # seconds an entry stays fresh while announcements may be missing
+_REREAD_INTERVAL: Final = 1.0  # seconds between fresh reads that a wrong secret may cause, per key
+_LOAD_LIMIT: Final = 5.0  # seconds after which a load is given up, whoever waits
+_SECOND_CHANCES: Final = 8
+
+_log = structlog.get_logger(__name__)
+
+
+class Overloaded(Exception):  # noqa: N818 - a state of this process, told to the caller as a reason
+    """So many look-ups are under way that another one is refused at once."""
+
+
+class CacheEntry:
+    """What one load found. ``loaded`` is ``None`` for a key that does not exist."""
+
+    __slots__ = ("loaded", "loaded_at", "refresh_at", "reread_at", "used")
+
+    def __init__(self, loaded: LoadedKey | None, loaded_at: float, refresh_at: float) -> None:
+        self.loaded = loaded
+        self.loaded_at = loaded_at
+        """``Clock.age`` at the *start* of the load: what it found may have changed since then, not since its end."""
+        self.refresh_at = refresh_at
+        self.reread_at = loaded_at
+        self.used = False
+
+
+class KeyCache:
+    """The TTL cache with single flight, negative entries, generations and stale answers; a ``ChangeListener``.
+
+    ``peek`` is for any thread; everything else belongs to the loop on which ``load`` is first called. Times are seconds.
+    """
+
+    def __init__(
+        self,
+        store: KeyStore,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        ttl: float = 900.0,
+        negative_ttl: float = 5.0,
+        max_entries: int = 100_000,
+        max_negative_entries: int = 10_000,
+        stale_if_error: float = 300.0,
+        max_loads: int = 1_000,
+        jitter: random.Random | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._ttl = ttl
+        self._negative_ttl = negative_ttl
+        self._max_entries = max_entries
+        self._max_negative_entries = max_negative_entries
+        self._stale_if_error = stale_if_error
+        self._max_loads = max_loads
+        self._jitter = jitter or random.Random()  # noqa: S311 - spreads refreshes, protects nothing
+        self._entries: OrderedDict[str, CacheEntry] = OrderedDict()
+        self._negative: OrderedDict[str, CacheEntry] = OrderedDict()
+        self._loads: dict[str, asyncio.Task[CacheEntry]] = {}
+        self._tasks: set[asyncio.Task[CacheEntry]] = set()
+        self._waiting = 0
+        self._epoch = 0
+        self._generations = [0] * _STRIPES
+        self._heartbeat_at = clock.age()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __len__(self) -> int:
+        """Number of entries held, unknown keys included."""
+        return len(self._entries) + len(self._negative)
+
+    # -- reading, any thread ------------------------------------------------------------------------------------------
+
+    def peek(self, api_key: str) -> CacheEntry | None:
+        """The entry for ``api_key`` if it may answer now; never waits, never changes the order of anything."""
+        now = self._clock.age()
+        entry = self._entries.get(api_key)
+        if entry is None:
+            entry = self._negative.get(api_key)
+            if entry is None or now - entry.loaded_at >= self._negative_ttl:
+                return None
+            return entry
+        age = now - entry.loaded_at
+        if age >= self._ttl or (age >= _UNTRUSTED_LINK_TTL and now - self._heartbeat_at > _LINK_SILENCE):
+            return None
+        entry.used = True
+        if now >= entry.refresh_at and self._loop is not None:
+            entry.refresh_at = now + 1.0  # whoever comes next within a second need not ask again
+            self._loop.call_soon_threadsafe(self._refresh, api_key)
+        return entry
+
+    def is_recent(self, entry: CacheEntry) -> bool:
+        """Whether the entry is young enough to prove that a secret is wrong."""
+        return self._clock.age() - entry.loaded_at <= _REREAD_INTERVAL
+
+    def stale(self, api_key: str) -> LoadedKey | None:
+        """A record past its time that may still allow while the store does not answer.
+
+        Trust ends ``stale_if_error`` after the last sign of life on the announcing path, computed here and now: as
+        long as announcements came, a revocation would have removed the entry. A critical key never gets it.
+        """
+        entry = self._entries.get(api_key)
+        if entry is None or entry.loaded is None or entry.loaded.record.critical:
+            return None
+        if self._clock.age() - self._heartbeat_at > self._stale_if_error:
+            return None
+        return entry.loaded
+
+    # -- loading, on the loop -----------------------------------------------------------------------------------------
+
+    async def load(self, api_key: str, *, budget: float) -> CacheEntry:
+        """Read the key from the store, at most once however many wait, and for at most ``budget`` seconds.
+
+        Leaving early (deadline or cancellation) never cancels the load. Raises ``StoreUnavailable`` (also after the
+        budget), ``StoreCorrupt`` or ``Overloaded``; an error goes to all who wait and is never kept.
+        """
+        task = self._loads.get(api_key)
+        if task is not None:
+            self._metrics.cache_coalesced()
+        if self._waiting >= self._max_loads:
+            self._metrics.shed("misses")
+            raise Overloaded
+        if task is None:
+            task = self._start_load(api_key)
+        self._waiting += 1
+        try:
+            done, _ = await asyncio.wait({task}, timeout=budget)
+        finally:
+            self._waiting -= 1
+        if not done:
+            raise StoreUnavailable("the store did not answer in time")
+        if task.cancelled():
+            raise StoreUnavailable("the cache is closing")
+        return task.result()
+
+    async def reread(self, api_key: str, entry: CacheEntry, *, budget: float) -> CacheEntry:
+        """One fresh read for a secret that did not match ``entry``, at most one a second for a key.
+
+        While the last such read failed less than a second ago, nothing is asked and ``StoreUnavailable`` is raised.
+        """
+        now = self._clock.age()
+        if api_key not in self._loads:
+            if now - entry.reread_at < _REREAD_INTERVAL:
+                raise StoreUnavailable("the last fresh read of this key failed a moment ago")
+            entry.reread_at = now
+        return await self.load(api_key, budget=budget)
+
+    def _start_load(self, api_key: str) -> asyncio.Task[CacheEntry]:
+        if len(self._tasks) >= self._max_loads:
+            self._metrics.shed("loads")
+            raise Overloaded
+        self._loop = asyncio.get_running_loop()
+        task = self._loop.create_task(self._load(api_key), name="gatekey-load")
+        self._loads[api_key] = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_retrieve)
+        return task
+
+    async def _load(self, api_key: str) -> CacheEntry:
+        me = asyncio.current_task()
+        stripe = hash(api_key) % _STRIPES
+        generation, epoch = self._generations[stripe], self._epoch
+        started = self._clock.age()
+        try:
+            async with asyncio.timeout(_LOAD_LIMIT):
+                found = await self._store.find(api_key)
+        except TimeoutError as error:
+            raise StoreUnavailable("the store did not answer in time") from error
+        finally:
+            if self._loads.get(api_key) is me:
+                del self._loads[api_key]
+        entry = self._entry(None if found is None else _compiled(found), started)
+        if generation == self._generations[stripe] and epoch == self._epoch:
+            self._keep(api_key, entry)
+        return entry
+
+    def _entry(self, loaded: LoadedKey | None, started: float) -> CacheEntry:
+        return CacheEntry(loaded, started, started + self._ttl * self._jitter.uniform(0.85, 0.95))
+
+    def _keep(self, api_key: str, entry: CacheEntry) -> None:
+        previous = self._entries.pop(api_key, None)
+        if previous is not None and entry.loaded_at - previous.loaded_at >= self._ttl:
+            self._metrics.cache_evicted("ttl")
+        self._negative.pop(api_key, None)
+        if entry.loaded is None:
+            if len(self._negative) >= self._max_negative_entries:
+                self._negative.popitem(last=False)
+                self._metrics.cache_evicted("lru")
+            self._negative[api_key] = entry
+            return
+        if len(self._entries) >= self._max_entries:
+            self._evict()
+        self._entries[api_key] = entry
+
+    def _evict(self) -> None:
+        """Drop the oldest entry that nobody used since it was last looked at here (second chance, bounded)."""
+        for _ in range(_SECOND_CHANCES):
+            api_key, entry = next(iter(self._entries.items()))
+            if not entry.used:
+                break
+            entry.used = False
+            self._entries.move_to_end(api_key)
+        self._entries.popitem(last=False)
+        self._metrics.cache_evicted("lru")
+
+    def _refresh(self, api_key: str) -> None:
+        """Read a key again before it expires, so that a hot key never makes its callers wait."""
+        if api_key in self._entries and api_key not in self._loads and len(self._tasks) < self._max_loads:
+            self._start_load(api_key)
+
+    # -- announcements, on the loop (ChangeListener) ------------------------------------------------------------------
+
+    def key_changed(self, api_key: str) -> None:
+        """Forget the key, and whatever a load that is under way will find for it."""
+        self._generations[hash(api_key) % _STRIPES] += 1
+        self._loads.pop(api_key, None)  # who comes from now on starts a load of its own
+        if self._entries.pop(api_key, None) is not None or self._negative.pop(api_key, None) is not None:
+            self._metrics.cache_evicted("invalidated")
+        self._metrics.invalidated("key")
+
+    def everything_changed(self) -> None:
+        """Forget everything, and whatever loads that are under way will find."""
+        self._epoch += 1
+        self._loads.clear()
+        self._entries = OrderedDict()
+        self._negative = OrderedDict()
+        self._metrics.invalidated("epoch")
+
+    def heartbeat(self) -> None:
+        """Announcements up to now have arrived."""
+        self._heartbeat_at = self._clock.age()
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Cancel what is still loading; bounded, because a driver may ignore the cancellation."""
+        self._loop = None  # no refresh is asked for any more
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+
+
+def _compiled(found: FoundKey) -> LoadedKey:
+    try:
+        return LoadedKey(found)
+    except ValueError as error:
+        raise StoreCorrupt("a rule of the stored key is not in canonical form") from error
+
+
+def _retrieve(task: asyncio.Task[CacheEntry]) -> None:
+    """Take the exception of a load nobody waits for any more, so that asyncio does not report it as never retrieved."""
+    if task.cancelled():
+        return
+    error = task.exception()
+    if error is not None and not isinstance(error, StoreError):
+        _log.error("load_failed", error_type=type(error).__name__)
+
+
+if TYPE_CHECKING:
+    from backends.contract import ChangeListener
+
+    def _conforms(cache: KeyCache) -> ChangeListener:
+        return cache

@@ -1,0 +1,236 @@
+"""Where a key may be used: the one place that parses hosts and decides whether a rule covers an address (contract 1).
+
+Both sides are brought to one canonical form first; whatever has none matches nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+import idna
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["OWN_HOST", "DomainRules", "Target", "canonical_domain", "parse_target", "parse_target_url"]
+
+OWN_HOST: Final = "@gatekey"
+"""The rule that stands for every host on Gatekey's own paths."""
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_MAX_HOST: Final = 253
+_MAX_PORT: Final = 65535
+_AMBIGUOUS: Final = re.compile(rb"%|//|\\|[\x00-\x1f\x7f]|/\.{1,2}(?:/|$|;)")
+_URL: Final = re.compile(r"(?P<scheme>[a-z]+)://(?P<authority>[^/?#\\]*)(?P<path>/[^?#]*)?(?P<rest>[?#].*)?", re.ASCII)
+
+
+class Target:
+    """What a request addresses: canonical scheme, host and effective port, and the path as it was sent."""
+
+    __slots__ = ("host", "path", "port", "scheme")
+
+    def __init__(self, scheme: str, host: str, port: int, path: str) -> None:
+        self.scheme = scheme
+        self.host = host
+        self.port = port
+        self.path = path
+
+
+class _HostPort(NamedTuple):
+    host: str
+    port: int | None
+
+
+def parse_target(host_header: str, scheme: str, path: str) -> Target | None:
+    """The target of a request by its ``Host`` header (``host[:port]``); ``None`` when that is missing or malformed.
+
+    ``scheme`` is ``http`` or ``https``; ``path`` is raw and only looked at when a rule with a path needs it.
+    """
+    parsed = _parse_host(host_header)
+    if parsed is None:
+        return None
+    return Target(scheme, parsed.host, parsed.port or _DEFAULT_PORTS[scheme], path)
+
+
+def parse_target_url(text: str) -> Target | None:
+    """The target of ``host[:port]`` (then by https) or an ``http(s)://`` URL; ``None`` for anything else."""
+    if "://" not in text:
+        return parse_target(text, "https", "/")
+    match = _URL.fullmatch(text.strip())
+    if match is None or match["scheme"] not in _DEFAULT_PORTS:
+        return None
+    return parse_target(match["authority"], match["scheme"], match["path"] or "/")
+
+
+@lru_cache(maxsize=8192)
+def _parse_host(text: str) -> _HostPort | None:
+    """Canonical host and explicit port (``None`` where there is none); remembered, because hosts repeat."""
+    text = text.strip(" \t")
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")):
+            return None
+        canonical, port = _ipv6(host), port[1:] if port else ""
+        colon = bool(text.rpartition("]")[2])
+    else:
+        host, separator, port = text.partition(":")
+        canonical, colon = _canonical_host(host), bool(separator)
+    if canonical is None or (colon and not _is_port(port)):
+        return None
+    return _HostPort(canonical, int(port) if colon else None)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= len("65535") and 0 < int(text) <= _MAX_PORT
+
+
+def _ipv6(text: str) -> str | None:
+    try:
+        return f"[{IPv6Address(text).compressed}]" if "%" not in text else None
+    except AddressValueError:
+        return None
+
+
+def _canonical_host(text: str) -> str | None:
+    """Lower-cased, IDNA-encoded (UTS 46) and without a trailing dot; ``None`` when it is no host name or IPv4 address."""
+    host = text.lower().removesuffix(".")
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True).decode("ascii")
+        except (idna.IDNAError, UnicodeError):
+            return None
+    if not 0 < len(host) <= _MAX_HOST or not all(_LABEL.fullmatch(label) for label in host.split(".")):
+        return None
+    if host.rpartition(".")[2].isdecimal():  # looks like an IPv4 address, so it must be one (WHATWG URL, RFC 3986 3.2.2)
+        try:
+            return str(IPv4Address(host))
+        except AddressValueError:
+            return None
+    return host
+
+
+class _Rule(NamedTuple):
+    """One parsed rule. ``scheme`` and ``port`` are ``None`` where the rule leaves them to the request."""
+
+    scheme: str | None
+    host: str
+    port: int | None
+    path: str | None
+    wildcard: bool
+
+    def text(self) -> str:
+        port = "" if self.port is None or self.port == _DEFAULT_PORTS.get(self.scheme or "") else f":{self.port}"
+        prefix = "" if self.scheme is None else f"{self.scheme}://"
+        return f"{prefix}{'*.' if self.wildcard else ''}{self.host}{port}{self.path or ''}"
+
+    def covers(self, target: Target) -> bool:
+        if self.scheme is not None and target.scheme != self.scheme:
+            return False
+        if target.port != (self.port or _DEFAULT_PORTS[target.scheme]):
+            return False
+        return self.path is None or _is_under(target.path, self.path)
+
+
+def canonical_domain(text: str) -> str:
+    """The one spelling of a rule; raises ``ValueError`` (without repeating the text) when it is none."""
+    return OWN_HOST if text.strip().lower() == OWN_HOST else _parse_rule(text).text()
+
+
+@lru_cache(maxsize=8192)
+def _parse_rule(text: str) -> _Rule:
+    text = text.strip()
+    scheme: str | None = None
+    path: str | None = None
+    authority = text
+    if "://" in text:
+        match = _URL.fullmatch(text[: text.index("://")].lower() + text[text.index("://") :])
+        if match is None or match["scheme"] not in _DEFAULT_PORTS or match["rest"]:
+            raise ValueError("must be a host, host:port, *.host, or an http(s) origin or URL prefix without query")
+        scheme, authority = match["scheme"], match["authority"]
+        path = _prefix(match["path"] or "/")
+    elif "/" in text:
+        raise ValueError("a rule with a path needs a scheme, for instance https://")
+    wildcard = authority.startswith("*.")
+    parsed = _parse_host(authority.removeprefix("*."))
+    if parsed is None or (wildcard and (parsed.host.startswith("[") or parsed.host[-1].isdecimal())):
+        raise ValueError("is not a host name or IP address with an optional port")
+    if wildcard and "*" in parsed.host:
+        raise ValueError("may hold one * only, as the whole first label")
+    return _Rule(scheme, parsed.host, parsed.port, path, wildcard)
+
+
+def _prefix(path: str) -> str | None:
+    """The decoded path of a rule without its trailing slash, ``None`` for the root (an origin)."""
+    decoded = _decoded(path)
+    if decoded is None:
+        raise ValueError("its path must have no dot segments, //, backslashes, encoded slashes or control characters")
+    return decoded.rstrip("/") or None
+
+
+def _is_under(path: str, prefix: str) -> bool:
+    decoded = _decoded(path)
+    return decoded is not None and (decoded == prefix or decoded.startswith(prefix + "/"))
+
+
+def _decoded(path: str) -> str | None:
+    """The path percent-decoded once; ``None`` where two parties could read it differently.
+
+    That is: encoded slashes, dot segments (also with a path parameter), ``//``, backslashes, control characters, and a
+    percent sign that is left after decoding (a second decoding would change the path again).
+    """
+    if not path.startswith("/") or "%2f" in path.lower():
+        return None
+    raw = unquote_to_bytes(path)
+    if _AMBIGUOUS.search(raw):
+        return None
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+class DomainRules:
+    """The compiled rules of one key. Host rules are one dictionary look-up, whatever their number."""
+
+    __slots__ = ("_exact", "_own", "_wild")
+
+    def __init__(self, own: bool, exact: dict[str, tuple[_Rule, ...]], wild: dict[str, tuple[_Rule, ...]]) -> None:  # noqa: FBT001 - private
+        self._own = own
+        self._exact = exact
+        self._wild = wild
+
+    @classmethod
+    def compile(cls, texts: Iterable[str]) -> DomainRules:
+        """The rules; raises ``ValueError`` for one that is not in canonical form."""
+        own = False
+        exact: dict[str, tuple[_Rule, ...]] = {}
+        wild: dict[str, tuple[_Rule, ...]] = {}
+        for text in texts:
+            if text == OWN_HOST:
+                own = True
+                continue
+            rule = _parse_rule(text)
+            if rule.text() != text:
+                raise ValueError("is not in canonical form")
+            table = wild if rule.wildcard else exact
+            table[rule.host] = (*table.get(rule.host, ()), rule)
+        return cls(own, exact, wild)
+
+    def match(self, target: Target | None, *, own_path: bool) -> bool:
+        """Whether one of the rules covers the target; ``@gatekey`` does on Gatekey's own paths (of a usable host)."""
+        if target is None:
+            return False
+        if own_path and self._own:
+            return True
+        rules = self._exact.get(target.host)
+        if rules is not None and any(rule.covers(target) for rule in rules):
+            return True
+        if not self._wild:
+            return False
+        rules = self._wild.get(target.host.partition(".")[2])
+        return rules is not None and any(rule.covers(target) for rule in rules)

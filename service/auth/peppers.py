@@ -1,0 +1,69 @@
+"""Secrets at rest: HMAC-SHA-256 under a versioned pepper (contract 1).
+
+A 256-bit random secret needs no slow hash; the pepper, which is not in the store, makes a stolen store worthless.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Final
+
+from backends.records import SecretHash
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Peppers", "UnknownPepper"]
+
+_SOME_DIGEST: Final = bytes(32)
+
+
+class UnknownPepper(LookupError):  # noqa: N818 - a state of the configuration
+    """A stored hash names a pepper version that is not configured, so it can neither match nor mismatch."""
+
+
+class Peppers:
+    """The configured peppers by version, and the one that new hashes are made with. Picklable, never printable."""
+
+    def __init__(self, by_version: Mapping[int, bytes], *, current: int) -> None:
+        if current not in by_version:
+            raise ValueError("the current pepper version is not among the configured ones")
+        self._by_version = dict(by_version)
+        self._current = current
+        self._key = self._by_version[current]
+        self._fingerprint_key = hmac.digest(self._key, b"gatekey fingerprint", "sha256")
+
+    def __repr__(self) -> str:
+        return f"Peppers(versions={sorted(self._by_version)}, current={self._current})"
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """The configured versions."""
+        return frozenset(self._by_version)
+
+    def hash(self, secret: str) -> SecretHash:
+        """The form in which the secret is stored, under the current pepper."""
+        return SecretHash(self._current, hmac.digest(self._key, secret.encode(), "sha256"))
+
+    def wrap_sha256(self, digest: bytes) -> SecretHash:
+        """The stored form of a secret of which only the SHA-256 digest is known (an import)."""
+        return SecretHash(self._current, hmac.digest(self._key, digest, "sha256"), prehashed=True)
+
+    def matches(self, secret: str, stored: SecretHash) -> bool:
+        """Whether ``stored`` was made from ``secret``, in constant time; raises ``UnknownPepper``."""
+        key = self._by_version.get(stored.pepper_version)
+        if key is None:
+            raise UnknownPepper
+        data = secret.encode()
+        if stored.prehashed:
+            data = hashlib.sha256(data).digest()
+        return hmac.compare_digest(hmac.digest(key, data, "sha256"), stored.digest)
+
+    def waste(self, secret: str) -> None:
+        """The same work as ``matches``: an unknown key must not be told from a wrong secret by time."""
+        hmac.compare_digest(hmac.digest(self._key, secret.encode(), "sha256"), _SOME_DIGEST)
+
+    def fingerprint(self, text: str) -> str:
+        """12 hex digits that group what is the same without telling what it is, for log lines about unknown keys."""
+        return hmac.digest(self._fingerprint_key, text.encode("utf-8", "surrogatepass"), "sha256").hex()[:12]

@@ -1,0 +1,39 @@
+"""What every door shares: reading credentials, the shadow mode, and counting a decision once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from service.auth.credentials import Form, read_credentials
+from service.auth.decision import Decision
+from service.auth.reasons import Reason
+
+if TYPE_CHECKING:
+    from service.auth.credentials import Credentials
+    from service.doors.raw import RawRequest
+
+__all__ = ["credentials_from_values", "credentials_of", "shadowed"]
+
+_NEVER_SHADOWED: Final = frozenset({Reason.BAD_REQUEST, Reason.UNKNOWN_POLICY})
+"""Mistakes in a proxy's configuration, not of a client: shadow mode must not hide them."""
+
+
+def credentials_of(raw: RawRequest, forms: frozenset[Form]) -> tuple[Credentials | Reason, bool]:
+    """The presented credentials (or why there are none that count), and whether any were presented at all."""
+    return read_credentials(
+        raw.headers("x-api-key"), raw.headers("x-secret-token"), raw.headers("authorization"), forms
+    )
+
+
+def credentials_from_values(api_key: str, secret_token: str) -> Credentials | Reason:
+    """The same for a pair that came in a JSON body."""
+    return read_credentials([api_key], [secret_token], [], frozenset({Form.HEADERS}))[0]
+
+
+def shadowed(decision: Decision) -> Decision:
+    """The decision as shadow mode answers it: what would not have been allowed is, marked and without a key's identity."""
+    if decision.allowed or decision.reason in _NEVER_SHADOWED:
+        return decision
+    shadow = Decision(Reason.SHADOW, source=decision.source, key=decision.key, store_seconds=decision.store_seconds)
+    shadow.shadowed = decision.reason
+    return shadow

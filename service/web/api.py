@@ -1,0 +1,92 @@
+"""Gatekey's own API for back ends and for a caller who asks who it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, g, jsonify, request
+
+from service.auth.decision import AccessRequest, Decision, Door
+from service.auth.reasons import REASONS, Outcome, Reason
+from service.doors.attempt import credentials_from_values
+from service.web.answers import flask_response, render_denial
+from service.web.protect import api_key_required, current_key, gatekey_of_app
+from service.web.schemas import VerifyRequest, parse_body
+
+if TYPE_CHECKING:
+    from flask import Response
+
+    from service.runtime import Gatekey
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("gatekey_api", __name__, url_prefix="/v1")
+
+
+@blueprint.get("/whoami")
+@api_key_required(own_path=True)
+async def whoami() -> Response:
+    """Who am I, and by which method."""
+    return _private(
+        {
+            "organization_id": current_key.organization_id,
+            "key_id": current_key.key_id,
+            "name": current_key.name,
+            "scopes": list(current_key.scopes),
+            "method": current_key.method,
+        }
+    )
+
+
+@blueprint.post("/keys/verify")
+@api_key_required(scopes=["gatekey:verify"], client="api", own_path=True)
+async def verify() -> Response:
+    """The decision about somebody else's credentials; what the caller's own may be used for was decided before."""
+    gatekey = gatekey_of_app()
+    body = parse_body(VerifyRequest, request)
+    question = _question(gatekey, body)
+    decision = await gatekey.authenticator.decide(question)
+    cannot_tell = REASONS[decision.reason].outcome is Outcome.ERROR
+    gatekey.observer.decided(question, decision, 503 if cannot_tell else 200)
+    if cannot_tell:
+        return flask_response(render_denial(gatekey, decision.reason, browser=False, presented=True))
+    return _private(_verdict(decision))
+
+
+def _question(gatekey: Gatekey, body: VerifyRequest) -> AccessRequest:
+    caller = current_key.organization_id
+    return AccessRequest(
+        credentials=credentials_from_values(body.api_key, body.secret_token),
+        target=body.target,
+        door=Door.VERIFY,
+        started=gatekey.clock.age(),
+        organization_id="" if caller == "gatekey" else caller,
+        required_scopes=body.scopes,
+        origin=body.origin,
+        client_ip=body.client_ip,
+        method=request.method,
+        path=request.path,
+        user_agent=request.headers.get("User-Agent", ""),
+        request_id=g.gatekey_request_id,
+    )
+
+
+def _verdict(decision: Decision) -> dict[str, Any]:
+    key = decision.key
+    if decision.reason is not Reason.OK or key is None:
+        return {"valid": False, "code": REASONS[decision.reason].code}
+    expires_at = key.expires_at
+    return {
+        "valid": True,
+        "organization_id": key.organization_id,
+        "key_id": key.key_id,
+        "scopes": list(key.scopes),
+        "expires_at": None if expires_at is None else expires_at.isoformat().replace("+00:00", "Z"),
+    }
+
+
+def _private(body: dict[str, Any]) -> Response:
+    response = jsonify(body)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Vary"] = "Authorization, X-Api-Key, X-Secret-Token"
+    return response

@@ -1,0 +1,118 @@
+"""The Flask application around one ``Gatekey``: request ids, limits and roles before a view, one error handler after it."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from service.observe.request_ids import request_id_for
+from service.portal import PortalFlask
+from service.web import api, health, login
+from service.web.answers import ApiError, flask_response, render_api_error, render_error
+from service.web.doors import add_doors
+
+if TYPE_CHECKING:
+    from service.runtime import Gatekey
+
+__all__ = ["make_flask_app"]
+
+MAX_BODY: Final = 1024 * 1024
+MAX_HEADERS: Final = 16 * 1024
+
+_log = structlog.get_logger(__name__)
+
+_HEALTH: Final = ("/livez", "/readyz", "/metrics")
+_ROUTE_GROUPS: Final = {
+    "gatekey.door": "",  # the doors count themselves, whichever server is in front
+    "gatekey_api.verify": "verify",
+    "gatekey_api.whoami": "whoami",
+    "gatekey_login.login": "login",
+    "gatekey_health.livez": "health",
+    "gatekey_health.readyz": "health",
+    "gatekey_health.metrics": "metrics",
+}
+
+
+def make_flask_app(gatekey: Gatekey) -> Flask:
+    """The application. Views of the embedding program may be added to it; the routes here are Gatekey's own."""
+    app = PortalFlask("service.web", gatekey.portal)
+    app.extensions["gatekey"] = gatekey
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.url_map.merge_slashes = False  # a door matches its path exactly and never redirects
+    app.register_blueprint(api.blueprint)
+    app.register_blueprint(health.blueprint)
+    app.register_blueprint(login.blueprint)
+    add_doors(app)
+    app.before_request(_begin)
+    app.after_request(_finish)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _defect)
+    return app
+
+
+def _begin() -> Response | None:
+    """Give the request its id, and refuse what no view should see."""
+    g.gatekey_started = perf_counter()
+    g.gatekey_request_id = request_id_for(request.environ.get("HTTP_X_REQUEST_ID"))
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.gatekey_request_id)
+    gatekey = _gatekey()
+    if _header_bytes() > MAX_HEADERS:
+        return flask_response(render_error(gatekey, 431))
+    if not _served(gatekey.settings.role, request.path):
+        return flask_response(render_error(gatekey, 404))
+    return None
+
+
+def _finish(response: Response) -> Response:
+    group = _ROUTE_GROUPS.get(request.endpoint or "", "other" if request.endpoint is None else "app")
+    if group:
+        elapsed = perf_counter() - g.gatekey_started
+        _gatekey().metrics.http_request(group, response.status_code, elapsed)
+    response.headers.setdefault("X-Request-Id", g.gatekey_request_id)
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    """Every error that has a status: Flask's own, and those that views raise."""
+    if isinstance(error, ApiError):
+        return flask_response(render_api_error(_gatekey(), error))
+    if error.response is not None:  # a view aborted with a response of its own making
+        return error.get_response()  # type: ignore[return-value]  # werkzeug types it more loosely than Flask uses it
+    code = error.code or 500
+    if code < 400:  # noqa: PLR2004 - a redirect that routing raised
+        return error.get_response()  # type: ignore[return-value]  # as above
+    return flask_response(render_error(_gatekey(), code, extra=_kept_headers(error)))
+
+
+def _defect(error: Exception) -> Response:
+    """A bug: logged with its traceback (without local variables), answered without a word about it."""
+    _log.error("request_failed", error_type=type(error).__name__, exc_info=error)
+    return flask_response(render_error(_gatekey(), 500))
+
+
+def _kept_headers(error: HTTPException) -> list[tuple[str, str]]:
+    """Headers that belong to a status (Allow with 405, Retry-After with 429 and 503)."""
+    kept = ("allow", "retry-after", "content-range")
+    return [(name, value) for name, value in error.get_headers() if name.lower() in kept]
+
+
+def _gatekey() -> Gatekey:
+    from service.web.protect import gatekey_of_app  # noqa: PLC0415 - the views import this module's neighbours first
+
+    return gatekey_of_app()
+
+
+def _served(role: str, path: str) -> bool:
+    """Whether a process of this role serves the path; health and metrics are everywhere."""
+    if role == "all" or path in _HEALTH:
+        return True
+    return path.startswith("/auth/") == (role == "doors")
+
+
+def _header_bytes() -> int:
+    return sum(len(name) - 5 + len(value) + 4 for name, value in request.environ.items() if name.startswith("HTTP_"))

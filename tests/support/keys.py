@@ -1,0 +1,39 @@
+"""Made-up keys for tests: one function, every field can be set."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from backends.records import KeyRecord, Organization, SecretHash
+from service.auth.peppers import Peppers
+from tests.support.clock import START
+
+PEPPERS = Peppers({1: b"p" * 32}, current=1)
+SECRET = "s3cret-of-the-tests"
+DOMAIN = "api.example.com"
+
+
+def make_organization(organization_id: str = "acme", **fields: Any) -> Organization:
+    return Organization(**{"organization_id": organization_id, "created_at": START, **fields})
+
+
+def make_key(api_key: str = "key-one", *, secret: str = SECRET, **fields: Any) -> KeyRecord:
+    defaults: dict[str, Any] = {
+        "key_id": f"key_{api_key}",
+        "organization_id": "acme",
+        "api_key": api_key,
+        "secret": hash_secret(secret),
+        "domains": (DOMAIN,),
+        "created_at": START,
+        "updated_at": START,
+    }
+    return KeyRecord(**{**defaults, **fields})
+
+
+def hash_secret(secret: str) -> SecretHash:
+    return PEPPERS.hash(secret)
+
+
+def in_seconds(seconds: float) -> datetime:
+    return datetime.fromtimestamp(START.timestamp() + seconds, START.tzinfo)

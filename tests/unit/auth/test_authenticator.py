@@ -1,0 +1,349 @@
+"""The decision as a whole: its three laws, and what the cache's rules mean for a caller."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from backends.errors import StoreCorrupt, StoreNotReady, StoreUnavailable
+from backends.records import FoundKey, KeyState, SecretHash
+from service.auth.authenticator import Authenticator
+from service.auth.cache import KeyCache
+from service.auth.credentials import Credentials
+from service.auth.decision import AccessRequest, Decision, Door, Source
+from service.auth.domains import parse_target
+from service.auth.reasons import REASONS, Outcome, Reason
+from service.auth.secret import Secret
+from service.observe.metrics import Metrics
+from tests.support.clock import START, FakeClock
+from tests.support.keys import DOMAIN, PEPPERS, SECRET, hash_secret, in_seconds, make_key, make_organization
+from tests.support.stores import GatedStore
+
+
+class World:
+    """A store, a cache and an authenticator on a clock that stands still."""
+
+    def __init__(self, *, organization_id: str = "", **cache: Any) -> None:
+        self.clock = FakeClock()
+        self.store = GatedStore()
+        self.metrics = Metrics(store="memory", version="test")
+        settings: dict[str, Any] = {"ttl": 100.0, **cache}
+        self.cache = KeyCache(self.store, clock=self.clock, metrics=self.metrics, **settings)
+        self.authenticator = Authenticator(
+            self.cache,
+            peppers=PEPPERS,
+            clock=self.clock,
+            metrics=self.metrics,
+            organization_id=organization_id,
+            budget=5.0,
+        )
+
+    def request(self, api_key: str = "known", secret: str = SECRET, **fields: Any) -> AccessRequest:
+        defaults: dict[str, Any] = {
+            "credentials": Credentials(api_key, Secret(secret)),
+            "target": parse_target(DOMAIN, "https", "/"),
+            "door": Door.FORWARD,
+            "started": self.clock.age(),
+            "client_ip": "192.0.2.7",
+        }
+        return AccessRequest(**{**defaults, **fields})
+
+    async def decide(self, *arguments: str, **fields: Any) -> Decision:
+        return await self.authenticator.decide(self.request(*arguments, **fields))
+
+    def lookups(self, result: str) -> float | None:
+        return self.metrics.registry.get_sample_value("gatekey_cache_lookups_total", {"result": result})
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    await fill(world)
+    yield world
+    await world.cache.close()
+
+
+async def fill(world: World) -> None:
+    await world.store.open()
+    await world.store.add_organization(make_organization())
+    await world.store.add(make_key("known"))
+
+
+# -- every reason, in the contract's order ----------------------------------------------------------------------------
+
+Change = Callable[[], dict[str, Any]]
+
+REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], Reason]] = [
+    ("all in order", {}, {}, Reason.OK),
+    ("another organization's policy", {}, {"organization_id": "other"}, Reason.WRONG_ORGANIZATION),
+    ("the right organization's policy", {}, {"organization_id": "acme"}, Reason.OK),
+    ("another domain", {"domains": ("elsewhere.example.com",)}, {}, Reason.WRONG_DOMAIN),
+    ("no usable host", {}, {"target": None}, Reason.WRONG_DOMAIN),
+    ("a disabled key", {"state": KeyState.DISABLED}, {}, Reason.INACTIVE),
+    ("a revoked key", {"state": KeyState.REVOKED}, {}, Reason.INACTIVE),
+    ("a key that expires now", {"expires_at": START}, {}, Reason.EXPIRED),
+    ("a key that expires in a second", {"expires_at": in_seconds(1)}, {}, Reason.OK),
+    ("another origin", {"origins": ("https://app.example.com",)}, {"origin": "https://evil.example"}, Reason.ORIGIN_NOT_ALLOWED),
+    ("the right origin", {"origins": ("https://app.example.com",)}, {"origin": "https://app.example.com"}, Reason.OK),
+    ("another network", {"networks": ("10.0.0.0/8",)}, {}, Reason.NETWORK_NOT_ALLOWED),
+    ("the right network", {"networks": ("192.0.2.0/24",)}, {}, Reason.OK),
+    ("a missing scope", {"scopes": ("a:read",)}, {"required_scopes": ("a:read", "b:read")}, Reason.INSUFFICIENT_SCOPE),
+    ("the right scopes", {"scopes": ("a:read", "b:*")}, {"required_scopes": ("a:read", "b:read")}, Reason.OK),
+    ("wrong organization before wrong domain", {"domains": ()}, {"organization_id": "other"}, Reason.WRONG_ORGANIZATION),
+    ("wrong domain before inactive", {"domains": (), "state": KeyState.REVOKED}, {}, Reason.WRONG_DOMAIN),
+    ("inactive before expired", {"state": KeyState.DISABLED, "expires_at": START}, {}, Reason.INACTIVE),
+    ("expired before origin", {"expires_at": START, "origins": ("https://a.example",)}, {}, Reason.EXPIRED),
+    ("origin before network", {"origins": ("https://a.example",), "networks": ("10.0.0.0/8",)}, {}, Reason.ORIGIN_NOT_ALLOWED),
+    ("network before scopes", {"networks": ("10.0.0.0/8",)}, {"required_scopes": ("x",)}, Reason.NETWORK_NOT_ALLOWED),
+]
+
+
+@pytest.mark.parametrize(("fields", "asked", "reason"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS])
+async def test_the_reason_follows_the_order_of_the_contract(
+    world: World, fields: dict[str, Any], asked: dict[str, Any], reason: Reason
+) -> None:
+    """From the store and from the cache alike."""
+    await world.store.add(make_key("this", **fields))
+    first = await world.decide("this", **asked)
+    second = await world.decide("this", **asked)
+    assert (first.reason, first.source) == (reason, Source.STORE)
+    assert (second.reason, second.source) == (reason, Source.CACHE)
+    assert second.key is not None
+
+
+@pytest.mark.parametrize("reason", [Reason.MISSING_CREDENTIALS, Reason.MALFORMED_KEY])
+async def test_unusable_credentials_touch_neither_cache_nor_store(world: World, reason: Reason) -> None:
+    """Rule 5: garbage costs nothing but its own refusal."""
+    decision = await world.decide(credentials=reason)
+    assert (decision.reason, decision.source) == (reason, Source.NONE)
+    assert world.store.finds == []
+    assert world.lookups("miss") == 0
+
+
+async def test_an_inactive_organization_switches_its_keys_off(world: World) -> None:
+    """Without a write to any of them."""
+    await world.store.set_organization_active("acme", is_active=False, now=START)
+    assert (await world.decide()).reason is Reason.INACTIVE
+
+
+async def test_only_the_installations_organization_passes() -> None:
+    """GATEKEY_ORGANIZATION_ID."""
+    world = World(organization_id="other")
+    await fill(world)
+    assert (await world.decide()).reason is Reason.WRONG_ORGANIZATION
+    await world.cache.close()
+
+
+async def test_the_secret_is_told_wrong_before_anything_of_the_key_is(world: World) -> None:
+    """Whoever does not know the secret learns nothing of the key's state."""
+    await world.store.add(make_key("off", state=KeyState.REVOKED, domains=()))
+    assert (await world.decide("off", "wrong")).reason is Reason.BAD_SECRET
+
+
+async def test_an_unknown_key_costs_the_same_work_as_a_wrong_secret(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, not timed: one HMAC each, from the store and from the negative cache."""
+    work: list[str] = []
+    for name in ("waste", "matches"):
+        original = getattr(type(PEPPERS), name)
+
+        def counting(self: Any, *arguments: Any, _original: Any = original, _name: str = name) -> Any:
+            work.append(_name)
+            return _original(self, *arguments)
+
+        monkeypatch.setattr(type(PEPPERS), name, counting)
+    for _ in range(2):
+        assert (await world.decide("stranger")).reason is Reason.UNKNOWN_KEY
+    assert work == ["waste", "waste"]
+    work.clear()
+    assert (await world.decide("known", "wrong")).reason is Reason.BAD_SECRET
+    assert work == ["matches"]
+
+
+async def test_an_unknown_key_is_answered_from_the_negative_entry(world: World) -> None:
+    """The second time without the store."""
+    assert (await world.decide("stranger")).source is Source.STORE
+    assert (await world.decide("stranger")).source is Source.NEGATIVE
+    assert world.store.finds == ["stranger"]
+    assert world.lookups("negative_hit") == 1
+
+
+# -- rule 1 and 10: records, and time as data ---------------------------------------------------------------------------
+
+
+async def test_a_key_expires_in_the_middle_of_its_time_in_the_cache(world: World) -> None:
+    """A record is cached, not the verdict about it."""
+    await world.store.add(make_key("brief", expires_at=in_seconds(10)))
+    assert (await world.decide("brief")).reason is Reason.OK
+    world.clock.advance(10)
+    decision = await world.decide("brief")
+    assert (decision.reason, decision.source) == (Reason.EXPIRED, Source.CACHE)
+
+
+# -- rule 8: a secret rotated a moment ago --------------------------------------------------------------------------------
+
+
+async def test_a_rotated_secret_is_accepted_although_the_old_record_is_cached(world: World) -> None:
+    """The announcement is late; the wrong secret causes one fresh read."""
+    await world.decide()
+    world.clock.advance(2)
+    found = FoundKey(make_key("known", secret="the-new-one"), organization_is_active=True)
+    world.store.answers["known"] = found
+    decision = await world.decide("known", "the-new-one")
+    assert (decision.reason, decision.source) == (Reason.OK, Source.STORE)
+
+
+async def test_a_wrong_secret_for_a_young_record_is_refused_without_the_store(world: World) -> None:
+    """Guessing costs at most one look-up a second."""
+    for _ in range(5):
+        assert (await world.decide("known", "wrong")).reason is Reason.BAD_SECRET
+    assert world.store.finds == ["known"]
+
+
+async def test_a_wrong_secret_for_an_old_record_is_refused_only_with_fresh_evidence(world: World) -> None:
+    """401 needs the store's word: while it is down, nothing is proved."""
+    await world.decide()
+    world.clock.advance(2)
+    world.store.error = StoreUnavailable("down")
+    for _ in range(2):
+        assert (await world.decide("known", "wrong")).reason is Reason.STORE_UNAVAILABLE
+    assert (await world.decide()).reason is Reason.OK
+    world.store.error = None
+    world.clock.advance(1)
+    assert (await world.decide("known", "wrong")).reason is Reason.BAD_SECRET
+
+
+# -- the three laws -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (StoreUnavailable("down"), Reason.STORE_UNAVAILABLE),
+        (StoreNotReady("no epoch marker"), Reason.STORE_UNAVAILABLE),
+        (StoreCorrupt("nonsense"), Reason.STORE_CORRUPT),
+        (RuntimeError("a bug"), Reason.INTERNAL),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+async def test_whatever_goes_wrong_in_the_store_is_503(world: World, error: Exception, reason: Reason) -> None:
+    """Never 401, never 200."""
+    world.store.error = error
+    decision = await world.decide()
+    assert (decision.reason, decision.status, decision.outcome) == (reason, 503, Outcome.ERROR)
+
+
+async def test_whatever_goes_wrong_in_the_cached_path_is_503(world: World) -> None:
+    """A defect is an error of ours, not of the caller."""
+    decision = world.authenticator.decide_cached(world.request(target="not a target", credentials=object()))
+    assert decision is not None
+    assert decision.reason is Reason.INTERNAL
+
+
+async def test_too_many_look_ups_are_503() -> None:
+    """Load shedding has its own reason."""
+    world = World(max_loads=0)
+    await fill(world)
+    assert (await world.decide()).reason is Reason.OVERLOADED
+    await world.cache.close()
+
+
+async def test_a_hash_under_a_pepper_that_is_not_configured_proves_nothing(world: World) -> None:
+    """Neither that the secret is right nor that it is wrong."""
+    await world.store.add(make_key("old", **{"secret": SECRET}))
+    record = make_key("foreign")
+    foreign = FoundKey(
+        type(record)(**{**{name: getattr(record, name) for name in record.__slots__}, "secret": SecretHash(9, bytes(32))}),
+        organization_is_active=True,
+    )
+    world.store.answers["foreign"] = foreign
+    assert (await world.decide("foreign")).reason is Reason.STORE_CORRUPT
+
+
+# -- rule 6: stale if error -----------------------------------------------------------------------------------------------
+
+
+async def expire_and_break(world: World, api_key: str = "known", **fields: Any) -> None:
+    if api_key != "known":
+        await world.store.add(make_key(api_key, **fields))
+    assert (await world.decide(api_key)).reason is Reason.OK
+    world.clock.advance(150)
+    world.cache.heartbeat()
+    world.store.error = StoreUnavailable("down")
+
+
+async def test_a_record_past_its_time_still_allows_while_the_store_is_down(world: World) -> None:
+    """Known keys keep working."""
+    await expire_and_break(world)
+    decision = await world.decide()
+    assert (decision.reason, decision.source) == (Reason.OK, Source.STALE)
+    assert world.lookups("stale") == 1
+
+
+async def test_stale_ends_with_the_trust_in_the_announcements(world: World) -> None:
+    """300 s after the last heartbeat."""
+    await expire_and_break(world)
+    world.clock.advance(300.001)
+    assert (await world.decide()).reason is Reason.STORE_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("api_key", "fields", "asked"),
+    [
+        ("expiring", {"expires_at": in_seconds(120)}, {}),
+        ("critical", {"critical": True}, {}),
+        ("known", {}, {"target": parse_target("elsewhere.example.com", "https", "/")}),
+        ("known", {}, {"secret": "wrong"}),
+        ("known", {}, {"required_scopes": ("x",)}),
+    ],
+    ids=["past expires_at", "critical", "wrong domain", "wrong secret", "missing scope"],
+)
+async def test_a_stale_record_never_denies(
+    world: World, api_key: str, fields: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    """What it would deny is 503."""
+    await expire_and_break(world, api_key, **fields)
+    secret = asked.pop("secret", SECRET)
+    decision = await world.decide(api_key, secret, **asked)
+    assert (decision.reason, decision.status) == (Reason.STORE_UNAVAILABLE, 503)
+
+
+async def test_a_stale_record_does_not_answer_for_a_corrupt_one(world: World) -> None:
+    """The store did answer, and what it said is wrong."""
+    await expire_and_break(world)
+    world.store.error = StoreCorrupt("nonsense")
+    assert (await world.decide()).reason is Reason.STORE_CORRUPT
+
+
+async def test_time_spent_waiting_for_the_store_is_told(world: World) -> None:
+    """On a miss only."""
+    world.store.hold()
+    waiting = __import__("asyncio").create_task(world.decide())
+    await world.store.arrived()
+    world.clock.advance(0.125)
+    world.store.release()
+    assert (await waiting).store_seconds == pytest.approx(0.125)
+    assert (await world.decide()).store_seconds == 0
+
+
+def test_the_reason_table_is_complete_and_keeps_the_laws() -> None:
+    """Every reason has a row; errors are 503 with one code, allows 200 without one."""
+    assert set(REASONS) == set(Reason)
+    for row in REASONS.values():
+        if row.outcome is Outcome.ERROR:
+            assert (row.status, row.code) == (503, "temporarily_unavailable")
+        elif row.outcome is Outcome.ALLOW:
+            assert (row.status, row.code) == (200, "")
+        else:
+            assert 400 <= row.status < 500
+            assert row.code
+
+
+def test_imports_used_by_tables_are_utc() -> None:
+    """The tests' own start time is aware."""
+    assert datetime.fromtimestamp(START.timestamp(), UTC) == START
+    assert hash_secret(SECRET).pepper_version == 1
