@@ -6,8 +6,6 @@ All methods run on one event loop and never wait between reading and writing, wh
 from __future__ import annotations
 
 import asyncio
-import copy
-import types
 from bisect import bisect_right, insort
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -145,7 +143,7 @@ class MemoryKeyStore:
             raise Conflict("a key's api_key and organization are fixed")
         if current.state is KeyState.REVOKED and record.state is not KeyState.REVOKED:
             raise Conflict("a revoked key stays revoked")
-        stored = _frozen(replace(record, version=current.version + 1))
+        stored = replace(record, version=current.version + 1)
         self._by_key_id[record.key_id] = stored
         self._announce(record.api_key)
         return stored
@@ -230,7 +228,7 @@ class MemoryKeyStore:
             raise NotFound("there is no such organization") from None
 
     def _insert(self, record: KeyRecord) -> None:
-        self._by_key_id[record.key_id] = _frozen(record)
+        self._by_key_id[record.key_id] = record
         self._key_ids[record.api_key] = record.key_id
         insort(self._sorted_key_ids, record.key_id)
 
@@ -241,11 +239,6 @@ class MemoryKeyStore:
     def _announce_everything(self) -> None:
         for listener in self._listeners:
             listener.everything_changed()
-
-
-def _frozen(record: KeyRecord) -> KeyRecord:
-    """The record with metadata that its caller can no longer change."""
-    return replace(record, metadata=types.MappingProxyType(copy.deepcopy(dict(record.metadata))))
 
 
 def _page(items: Sequence[_Item], cursors: Sequence[str], limit: int) -> Page[_Item]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import types
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 __all__ = ["FoundKey", "KeyRecord", "KeyState", "Organization", "Page", "SecretHash"]
 
 T = TypeVar("T")
-
-_EMPTY: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class KeyState(StrEnum):
@@ -75,7 +71,8 @@ class KeyRecord:
 
     Rules (``domains``, ``origins``, ``networks``, ``scopes``) are canonical text, validated by whoever wrote them;
     a store neither reads nor changes them. Empty ``origins`` or ``networks`` mean "no restriction"; empty ``domains``
-    match nothing. Times are aware UTC with microseconds. ``version`` starts at 1 and grows by one at every change.
+    match nothing. ``metadata`` is a JSON object as text (a record must not hold anything that can be changed), at most
+    8 KiB. Times are aware UTC with microseconds. ``version`` starts at 1 and grows by one at every change.
     """
 
     key_id: str
@@ -91,7 +88,7 @@ class KeyRecord:
     expires_at: datetime | None = None
     critical: bool = False
     name: str = ""
-    metadata: Mapping[str, Any] = _EMPTY
+    metadata: str = "{}"
     created_at: datetime
     updated_at: datetime
     version: int = 1

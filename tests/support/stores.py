@@ -19,6 +19,7 @@ class GatedStore(MemoryKeyStore):
         self.finds: list[str] = []
         self.error: Exception | None = None
         self.answers: dict[str, FoundKey] = {}
+        self.missing: set[str] = set()
         self._gate = asyncio.Event()
         self._gate.set()
         self._arrived = asyncio.Event()
@@ -27,7 +28,7 @@ class GatedStore(MemoryKeyStore):
         self.finds.append(api_key)
         if self.error is not None:
             raise self.error
-        found = self.answers.get(api_key) or await super().find(api_key)
+        found = None if api_key in self.missing else self.answers.get(api_key) or await super().find(api_key)
         self._arrived.set()
         await self._gate.wait()
         return found

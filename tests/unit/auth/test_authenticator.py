@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from service.auth.reasons import REASONS, Outcome, Reason
 from service.auth.secret import Secret
 from service.observe.metrics import Metrics
 from tests.support.clock import START, FakeClock
-from tests.support.keys import DOMAIN, PEPPERS, SECRET, hash_secret, in_seconds, make_key, make_organization
+from tests.support.keys import DOMAIN, PEPPERS, SECRET, in_seconds, make_key, make_organization
 from tests.support.stores import GatedStore
 
 
@@ -73,8 +74,6 @@ async def fill(world: World) -> None:
 
 
 # -- every reason, in the contract's order ----------------------------------------------------------------------------
-
-Change = Callable[[], dict[str, Any]]
 
 REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], Reason]] = [
     ("all in order", {}, {}, Reason.OK),
@@ -180,6 +179,7 @@ async def test_a_key_expires_in_the_middle_of_its_time_in_the_cache(world: World
     await world.store.add(make_key("brief", expires_at=in_seconds(10)))
     assert (await world.decide("brief")).reason is Reason.OK
     world.clock.advance(10)
+    world.cache.heartbeat()
     decision = await world.decide("brief")
     assert (decision.reason, decision.source) == (Reason.EXPIRED, Source.CACHE)
 
@@ -254,13 +254,8 @@ async def test_too_many_look_ups_are_503() -> None:
 
 async def test_a_hash_under_a_pepper_that_is_not_configured_proves_nothing(world: World) -> None:
     """Neither that the secret is right nor that it is wrong."""
-    await world.store.add(make_key("old", **{"secret": SECRET}))
-    record = make_key("foreign")
-    foreign = FoundKey(
-        type(record)(**{**{name: getattr(record, name) for name in record.__slots__}, "secret": SecretHash(9, bytes(32))}),
-        organization_is_active=True,
-    )
-    world.store.answers["foreign"] = foreign
+    record = replace(make_key("foreign"), secret=SecretHash(9, bytes(32)))
+    world.store.answers["foreign"] = FoundKey(record, organization_is_active=True)
     assert (await world.decide("foreign")).reason is Reason.STORE_CORRUPT
 
 
@@ -322,7 +317,7 @@ async def test_a_stale_record_does_not_answer_for_a_corrupt_one(world: World) ->
 async def test_time_spent_waiting_for_the_store_is_told(world: World) -> None:
     """On a miss only."""
     world.store.hold()
-    waiting = __import__("asyncio").create_task(world.decide())
+    waiting = asyncio.create_task(world.decide())
     await world.store.arrived()
     world.clock.advance(0.125)
     world.store.release()
@@ -341,9 +336,3 @@ def test_the_reason_table_is_complete_and_keeps_the_laws() -> None:
         else:
             assert 400 <= row.status < 500
             assert row.code
-
-
-def test_imports_used_by_tables_are_utc() -> None:
-    """The tests' own start time is aware."""
-    assert datetime.fromtimestamp(START.timestamp(), UTC) == START
-    assert hash_secret(SECRET).pepper_version == 1
