@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from backends.factory import create_store
@@ -21,6 +22,7 @@ from service.observe.logs import configure_logging
 from service.observe.metrics import Metrics
 from service.observe.observer import Observer
 from service.observe.store import ObservedStore
+from service.observe.writer import LineWriter
 from service.policies import PolicyBook
 from service.portal import Portal
 from service.runtime import Gatekey
@@ -44,15 +46,32 @@ def build(
     seed: Seed | None = None,
     store: KeyStore | None = None,
     clock: Clock | None = None,
+    log_fd: int = 1,
 ) -> Gatekey:
     """Make the parts of one process from its settings; nothing is started and no connection is made.
 
-    ``store`` and ``clock`` are for tests and for embedding; by default the store is made from ``settings.store_url``.
+    ``seed`` is stored when the process starts; ``store`` and ``clock`` replace the configured ones (for embedding and
+    tests). Raises ``UnknownScheme`` or ``ValueError`` where the store's URL is wrong.
     """
     clock = clock or SystemClock()
     inner = store or create_store(settings.store_url.reveal())
-    metrics = Metrics(store=inner.name, version=__version__, store_timeout=settings.store_timeout)
-    log = DecisionLog(clock=clock, metrics=metrics)
+    peppers = settings.make_peppers()
+    secret_key = settings.secret_key
+    if secret_key is None:
+        raise ValueError("settings that were not loaded by load_settings need a secret_key")
+    metrics = Metrics(
+        store=inner.name,
+        version=__version__,
+        revision=os.environ.get("SOURCE_REVISION", ""),
+        store_timeout=settings.store_timeout,
+    )
+    writer = LineWriter(log_fd, metrics=metrics, clock=clock, summarize=settings.log_summarize)
+    metrics.watch_log(lambda: float(len(writer)))
+    console = settings.log_format == "console"
+    configure_logging(writer, console=console, level=settings.log_level)
+    decision_log = DecisionLog(
+        writer, clock=clock, peppers=peppers, console=console, color=console and sys.stdout.isatty()
+    )
     observed = ObservedStore(inner, metrics)
     cache = KeyCache(
         observed,
@@ -63,4 +82,62 @@ def build(
         max_entries=settings.cache_max_entries,
         stale_if_error=settings.cache_stale_if_error,
     )
-    raise NotImplementedError
+    metrics.watch_cache(lambda: float(len(cache)), settings.cache_max_entries, cache.link_is_up)
+    authenticator = Authenticator(
+        cache,
+        peppers=peppers,
+        clock=clock,
+        metrics=metrics,
+        organization_id=settings.organization_id,
+        budget=settings.store_timeout,
+    )
+    observer = Observer(metrics, decision_log, clock=clock)
+    policies = PolicyBook(settings.policies)
+    proxies = TrustedProxies(settings.trusted_proxies)
+    next_urls = NextUrls(
+        secret_key,
+        hosts=settings.login_next_hosts,
+        public_url=settings.public_url,
+        login_url=settings.login_url,
+        clock=clock,
+    )
+    responder = Responder()
+    doors = Doors(
+        settings=settings,
+        policies=policies,
+        authenticator=authenticator,
+        observer=observer,
+        metrics=metrics,
+        proxies=proxies,
+        responder=responder,
+        tickets=Tickets(secret_key, clock=clock),
+        next_urls=next_urls,
+        clock=clock,
+    )
+    return Gatekey(
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        writer=writer,
+        observer=observer,
+        store=observed,
+        cache=cache,
+        authenticator=authenticator,
+        policies=policies,
+        proxies=proxies,
+        next_urls=next_urls,
+        responder=responder,
+        doors=doors,
+        lifecycle=Lifecycle(),
+        seed=seed,
+    )
+
+
+def create_app(settings: Settings | None = None, *, seed: Seed | None = None, gatekey: Gatekey | None = None) -> Flask:
+    """The Flask application, for any WSGI server and for programs that add views of their own.
+
+    ``settings`` default to those of the environment. The event loop, the store and the background tasks start with the
+    first request that needs them, in the process that serves it, and stop when that process ends.
+    """
+    gatekey = gatekey or build(settings or load_settings(), seed=seed)
+    return make_flask_app(gatekey)

@@ -14,6 +14,8 @@ import structlog
 from prometheus_client import start_http_server
 
 from backends.errors import StoreError, StoreUnavailable
+from service.portal import Portal
+from service.settings import SettingsError, read_policy_file
 
 if TYPE_CHECKING:
     from threading import Thread
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
     from service.lifecycle import Lifecycle
     from service.observe.metrics import Metrics
     from service.observe.observer import Observer
+    from service.observe.writer import LineWriter
     from service.policies import PolicyBook
-    from service.portal import Portal
     from service.settings import Settings
 
 __all__ = ["Gatekey"]
@@ -63,7 +65,7 @@ class Gatekey:
         responder: Responder,
         doors: Doors,
         lifecycle: Lifecycle,
-        portal: Portal,
+        writer: LineWriter,
         seed: Seed | None,
     ) -> None:
         self.settings = settings
@@ -79,7 +81,8 @@ class Gatekey:
         self.responder = responder
         self.doors = doors
         self.lifecycle = lifecycle
-        self.portal = portal
+        self.portal = Portal(startup=self.start, shutdown=self.stop)
+        self.writer = writer
         self._seed = seed
         self._tasks: list[asyncio.Task[None]] = []
         self._admin: tuple[WSGIServer, Thread] | None = None
@@ -116,7 +119,19 @@ class Gatekey:
         with contextlib.suppress(TimeoutError, StoreError):
             async with asyncio.timeout(_STOP_LIMIT):
                 await self.store.close()
-        self.observer.close()
+        self.writer.flush()
+
+    def reload_policies(self) -> None:
+        """Read the policies again, all or nothing; what is wrong is logged and the old ones stay in force."""
+        path = self.settings.config_path
+        try:
+            policies = {} if path is None else read_policy_file(path)
+        except SettingsError as error:
+            _log.error("policies_not_reloaded", problems=list(error.problems))
+            return
+        if path is not None:
+            self.policies.replace(policies)
+        _log.info("policies_reloaded", policies=len(self.policies))
 
     async def _look_after_store(self) -> None:
         looks = 0
@@ -137,10 +152,12 @@ class Gatekey:
                 await self.store.ping()
         except (StoreUnavailable, TimeoutError) as error:
             self.lifecycle.store_answers(up=False)
+            self.metrics.store_up(up=False)
             if before is not False:
                 _log.warning("store_lost", store=self.store.name, error_type=type(error).__name__)
         else:
             self.lifecycle.store_answers(up=True)
+            self.metrics.store_up(up=True)
             if before is False:
                 _log.info("store_back", store=self.store.name)
 

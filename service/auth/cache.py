@@ -108,7 +108,7 @@ class KeyCache:
                 return None
             return entry
         age = now - entry.loaded_at
-        if age >= self._ttl or (age >= _UNTRUSTED_LINK_TTL and now - self._heartbeat_at > _LINK_SILENCE):
+        if age >= self._ttl or (age >= _UNTRUSTED_LINK_TTL and not self.link_is_up()):
             return None
         entry.used = True
         if now >= entry.refresh_at and self._loop is not None:
@@ -253,6 +253,10 @@ class KeyCache:
         self._entries = OrderedDict()
         self._negative = OrderedDict()
         self._metrics.invalidated("epoch")
+
+    def link_is_up(self) -> bool:
+        """Whether announcements arrive: the last heartbeat is at most 1.5 s old."""
+        return self._clock.age() - self._heartbeat_at <= _LINK_SILENCE
 
     def heartbeat(self) -> None:
         """Announcements up to now have arrived."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from flask import Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -26,7 +25,7 @@ class ApiError(HTTPException):
 
     def __init__(self, code: int, *, detail: str) -> None:
         super().__init__(detail)
-        self.code = code
+        self.code = self.status = code
         self.detail = detail
 
 
@@ -47,9 +46,9 @@ def render_denial(gatekey: Gatekey, reason: Reason, *, presented: bool, client: 
     login_location = ""
     if browser and REASONS[reason].status == 401:  # noqa: PLR2004 - HTTP
         scheme, _ = gatekey.proxies.scheme_and_client(raw)
-        base = f"{scheme}://{raw.host}"
-        destination = f"{base}/" if form_post else base + _path_and_query(raw)
-        login_location = gatekey.next_urls.login_location(base=base, destination=destination)
+        origin = f"{scheme}://{raw.host}"
+        destination = f"{origin}/" if form_post else origin + _path_and_query(raw)
+        login_location = gatekey.next_urls.login_location(base="", destination=destination)
     denial = Denial(
         reason,
         browser=browser,
@@ -88,4 +87,4 @@ def _browser(gatekey: Gatekey, raw: WsgiRequest, *, presented: bool, client: str
 
 def _path_and_query(raw: WsgiRequest) -> str:
     query = request.environ.get("QUERY_STRING", "")
-    return urlsplit(raw.path).path + (f"?{query}" if query else "")
+    return raw.path + (f"?{query}" if query else "")

@@ -49,7 +49,7 @@ async def verify() -> Response:
     cannot_tell = REASONS[decision.reason].outcome is Outcome.ERROR
     gatekey.observer.decided(question, decision, 503 if cannot_tell else 200)
     if cannot_tell:
-        return flask_response(render_denial(gatekey, decision.reason, browser=False, presented=True))
+        return flask_response(render_denial(gatekey, decision.reason, presented=True, client="api"))
     return _private(_verdict(decision))
 
 

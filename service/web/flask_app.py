@@ -10,10 +10,11 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from service.observe.request_ids import request_id_for
-from service.portal import PortalFlask
+from service.portal import DeadlineExceeded, PortalClosed, PortalFlask
 from service.web import api, health, login
-from service.web.answers import ApiError, flask_response, render_api_error, render_error
+from service.web.answers import ApiError, flask_response, render_error
 from service.web.doors import add_doors
+from service.web.protect import gatekey_of_app
 
 if TYPE_CHECKING:
     from service.runtime import Gatekey
@@ -50,6 +51,8 @@ def make_flask_app(gatekey: Gatekey) -> Flask:
     app.before_request(_begin)
     app.after_request(_finish)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(DeadlineExceeded, _too_slow)
+    app.register_error_handler(PortalClosed, _too_slow)
     app.register_error_handler(Exception, _defect)
     return app
 
@@ -60,7 +63,7 @@ def _begin() -> Response | None:
     g.gatekey_request_id = request_id_for(request.environ.get("HTTP_X_REQUEST_ID"))
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.gatekey_request_id)
-    gatekey = _gatekey()
+    gatekey = gatekey_of_app()
     if _header_bytes() > MAX_HEADERS:
         return flask_response(render_error(gatekey, 431))
     if not _served(gatekey.settings.role, request.path):
@@ -72,7 +75,7 @@ def _finish(response: Response) -> Response:
     group = _ROUTE_GROUPS.get(request.endpoint or "", "other" if request.endpoint is None else "app")
     if group:
         elapsed = perf_counter() - g.gatekey_started
-        _gatekey().metrics.http_request(group, response.status_code, elapsed)
+        gatekey_of_app().metrics.http_request(group, response.status_code, elapsed)
     response.headers.setdefault("X-Request-Id", g.gatekey_request_id)
     return response
 
@@ -80,31 +83,31 @@ def _finish(response: Response) -> Response:
 def _http_error(error: HTTPException) -> Response:
     """Every error that has a status: Flask's own, and those that views raise."""
     if isinstance(error, ApiError):
-        return flask_response(render_api_error(_gatekey(), error))
+        return flask_response(render_error(gatekey_of_app(), error.status, detail=error.detail))
     if error.response is not None:  # a view aborted with a response of its own making
         return error.get_response()  # type: ignore[return-value]  # werkzeug types it more loosely than Flask uses it
     code = error.code or 500
     if code < 400:  # noqa: PLR2004 - a redirect that routing raised
         return error.get_response()  # type: ignore[return-value]  # as above
-    return flask_response(render_error(_gatekey(), code, extra=_kept_headers(error)))
+    return flask_response(render_error(gatekey_of_app(), code, extra=_kept_headers(error)))
+
+
+def _too_slow(error: Exception) -> Response:
+    """A view outlived its deadline, or the process is stopping."""
+    _log.error("view_abandoned", error_type=type(error).__name__)
+    return flask_response(render_error(gatekey_of_app(), 503))
 
 
 def _defect(error: Exception) -> Response:
     """A bug: logged with its traceback (without local variables), answered without a word about it."""
     _log.error("request_failed", error_type=type(error).__name__, exc_info=error)
-    return flask_response(render_error(_gatekey(), 500))
+    return flask_response(render_error(gatekey_of_app(), 500))
 
 
 def _kept_headers(error: HTTPException) -> list[tuple[str, str]]:
     """Headers that belong to a status (Allow with 405, Retry-After with 429 and 503)."""
     kept = ("allow", "retry-after", "content-range")
     return [(name, value) for name, value in error.get_headers() if name.lower() in kept]
-
-
-def _gatekey() -> Gatekey:
-    from service.web.protect import gatekey_of_app  # noqa: PLC0415 - the views import this module's neighbours first
-
-    return gatekey_of_app()
 
 
 def _served(role: str, path: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, g, request
+from flask import Blueprint, g
 
 from service.web.answers import flask_response
 from service.web.protect import gatekey_of_app
@@ -21,4 +21,4 @@ blueprint = Blueprint("gatekey_login", __name__)
 def login() -> Response:
     """Where a refused browser lands."""
     responder = gatekey_of_app().responder
-    return flask_response(responder.login_page(g.gatekey_request_id, request.args.get("next", "")))
+    return flask_response(responder.login_page(g.gatekey_request_id))

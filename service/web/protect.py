@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 from flask import Blueprint, current_app, g, request
 from werkzeug.local import LocalProxy
 
-from service.answers.client_kind import is_browser
 from service.auth.credentials import Form
 from service.auth.decision import AccessRequest, Decision, Door
 from service.auth.domains import parse_target
@@ -121,7 +120,7 @@ def api_key_required(
         @wraps(view)
         def protected(*args: Any, **kwargs: Any) -> Any:
             refusal = guard()
-            return refusal if refusal is not None else current_app.ensure_sync(view)(*args, **kwargs)
+            return refusal if refusal is not None else view(*args, **kwargs)
 
         return cast("_View", protected)
 
@@ -192,12 +191,4 @@ def _conclude(
             else Principal(key.organization_id, key.key_id, key.name, key.scopes, "api-key")
         )
         return None
-    raw = WsgiRequest(request.environ)
-    browser = is_browser(
-        method=raw.method,
-        header=raw.header,
-        credential_presented=presented,
-        client=client,
-        unsure=gatekey.settings.unsure_client,
-    )
-    return flask_response(render_denial(gatekey, decision.reason, browser=browser, presented=presented))
+    return flask_response(render_denial(gatekey, decision.reason, presented=presented, client=client))
