@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -120,6 +123,20 @@ class Gatekey:
             async with asyncio.timeout(_STOP_LIMIT):
                 await self.store.close()
         self.writer.flush()
+
+    def stop_soon(self) -> None:
+        """The process is about to be stopped: whatever hangs then (a client, a view) must not keep it alive.
+
+        A thread ends the process at the end of ``shutdown_timeout``, after the log is written; no line is lost.
+        """
+        self.lifecycle.drain()
+        threading.Thread(target=self._end_process, name="gatekey-end", daemon=True).start()
+
+    def _end_process(self) -> None:
+        time.sleep(self.settings.shutdown_timeout)
+        _log.warning("shutdown_forced", seconds=self.settings.shutdown_timeout)
+        self.writer.close()
+        os._exit(0)
 
     def reload_policies(self) -> None:
         """Read the policies again, all or nothing; what is wrong is logged and the old ones stay in force."""

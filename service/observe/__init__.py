@@ -1,0 +1,1 @@
+"""What the outside can see of the service's work: metrics, one log line for every decision, request ids."""

@@ -44,7 +44,12 @@ def configure_logging(writer: LineWriter, *, console: bool, level: str) -> None:
     handler = _ForeignHandler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared[:1], structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, *shared[2:]],
+            foreign_pre_chain=[
+                *shared[:1],
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                *shared[2:],
+            ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *_rendering(console=console),

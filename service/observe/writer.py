@@ -44,7 +44,9 @@ class DecisionLine(NamedTuple):
 class LineWriter:
     """Owns the queue and the writing thread, which starts with the first line of a process (also after a fork)."""
 
-    def __init__(self, fd: int = 1, *, metrics: Metrics | None = None, clock: Clock | None = None, summarize: bool = True) -> None:
+    def __init__(
+        self, fd: int = 1, *, metrics: Metrics | None = None, clock: Clock | None = None, summarize: bool = True
+    ) -> None:
         self._fd = fd
         self._metrics = metrics
         self._queue: deque[bytes | DecisionLine] = deque()

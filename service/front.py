@@ -1,0 +1,94 @@
+"""The RSGI application: the three proxy doors on the worker's event loop, everything else over the bridge to Flask."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from service.answers.client_kind import is_browser
+from service.app import create_app
+from service.bridge import Bridge, Refused
+from service.observe.request_ids import request_id_for
+from service.rsgi_request import RsgiRequest
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from granian.rsgi import HTTPProtocol, Scope
+
+    from service.answers.answer import Answer
+    from service.runtime import Gatekey
+
+__all__ = ["Front"]
+
+MAX_HEADERS: Final = 16 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+class Front:
+    """What a worker of Granian runs. ``gatekey`` lives on the worker's loop from ``__rsgi_init__`` to ``__rsgi_del__``."""
+
+    def __init__(self, gatekey: Gatekey) -> None:
+        self._gatekey = gatekey
+        self._doors = gatekey.doors
+        self._bridge = Bridge(create_app(gatekey=gatekey))
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        gatekey = self._gatekey
+        loop.add_signal_handler(signal.SIGINT, _leave_it_to_the_parent)
+        loop.add_signal_handler(signal.SIGUSR1, gatekey.lifecycle.drain)
+        loop.add_signal_handler(signal.SIGUSR2, gatekey.stop_soon)
+        loop.add_signal_handler(signal.SIGHUP, gatekey.reload_policies)
+        gatekey.portal.attach(loop)
+        loop.run_until_complete(gatekey.start())
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._gatekey.portal.detach()
+        self._bridge.close()
+        loop.run_until_complete(self._gatekey.stop())
+
+    async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
+        raw = RsgiRequest(scope)
+        if raw.size() > MAX_HEADERS:
+            _send(protocol, self._error(raw, 431))
+            return
+        call = self._doors.find(scope.path)
+        if call is not None:
+            _send(protocol, await self._doors.answer(call, raw))
+            return
+        try:
+            await self._bridge.handle(raw, protocol)
+        except Refused as refused:
+            if refused.status == 503:  # noqa: PLR2004 - HTTP
+                self._gatekey.metrics.shed("bridge")
+            answer = self._error(raw, refused.status)
+            answer.headers.append(("connection", "close"))
+            _send(protocol, answer)
+
+    def _error(self, raw: RsgiRequest, status: int) -> Answer:
+        gatekey = self._gatekey
+        browser = is_browser(
+            method=raw.method,
+            header=raw.header,
+            credential_presented=any(raw.headers(name) for name in ("x-api-key", "x-secret-token", "authorization")),
+            client="auto",
+            unsure=gatekey.settings.unsure_client,
+        )
+        gatekey.metrics.http_request("other", status, 0.0)
+        request_id = request_id_for(raw.header("x-request-id"))
+        _log.warning("request_refused", status=status, request_id=request_id)
+        return gatekey.responder.http_error(status, browser=browser, request_id=request_id)
+
+
+def _send(protocol: HTTPProtocol, answer: Answer) -> None:
+    if answer.body:
+        protocol.response_bytes(answer.status, answer.headers, answer.body)
+    else:
+        protocol.response_empty(answer.status, answer.headers)
+
+
+def _leave_it_to_the_parent() -> None:
+    """Ctrl-C reaches the whole process group; the parent ends its workers in order."""

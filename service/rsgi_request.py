@@ -1,0 +1,59 @@
+"""An RSGI request as a door sees it: repeated headers stay apart, ``x_api_key`` is not ``x-api-key``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from granian.rsgi import Scope
+
+__all__ = ["RsgiRequest"]
+
+
+class RsgiRequest:
+    """A ``RawRequest`` over Granian's scope.
+
+    Granian leaves values that are not ASCII out of ``get`` and ``get_all`` but not out of ``in``: such a header is
+    present and empty here.
+    """
+
+    __slots__ = ("_headers", "method", "scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.method = scope.method
+        self._headers = scope.headers
+
+    @property
+    def peer(self) -> str:
+        """See ``RawRequest``."""
+        client = self.scope.client
+        if not client or client.startswith("unix:"):
+            return ""
+        return client.rpartition(":")[0].strip("[]")
+
+    @property
+    def scheme(self) -> str:
+        """See ``RawRequest``."""
+        return self.scope.scheme
+
+    @property
+    def host(self) -> str:
+        """See ``RawRequest``."""
+        return self.header("host")
+
+    def header(self, name: str) -> str:
+        """See ``RawRequest``."""
+        lines = self._headers.get_all(name)  # type: ignore[attr-defined]  # missing from Granian's stubs
+        return lines[0] if len(lines) == 1 else ",".join(lines)
+
+    def headers(self, name: str) -> list[str]:
+        """See ``RawRequest``."""
+        lines: list[str] = self._headers.get_all(name)  # type: ignore[attr-defined]  # as above
+        if not lines and name in self._headers:
+            return [""]
+        return lines
+
+    def size(self) -> int:
+        """Bytes of all header lines (those with values outside ASCII not counted)."""
+        return sum(len(name) + len(value) + 4 for name, value in self._headers.items())
