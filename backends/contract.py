@@ -6,11 +6,13 @@ at a clock to decide what to store, callers pass ``now``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from backends.records import FoundKey, KeyRecord, KeyState, Organization, Page
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from backends.records import FoundKey, KeyRecord, KeyState, Organization, Page
 
 __all__ = ["ChangeListener", "KeyStore"]
 
@@ -61,7 +63,9 @@ class KeyStore(Protocol):
     async def get(self, key_id: str) -> KeyRecord:
         """The key with this identifier; raises ``NotFound``."""
 
-    async def list_keys(self, *, organization_id: str | None = None, after: str = "", limit: int = 100) -> Page[KeyRecord]:
+    async def list_keys(
+        self, *, organization_id: str | None = None, after: str = "", limit: int = 100
+    ) -> Page[KeyRecord]:
         """Keys ordered by ``key_id``, those greater than ``after``, at most ``limit`` (1 to 1,000) of them."""
 
     async def count_keys(self, *, now: datetime) -> Mapping[str, int]:

@@ -74,7 +74,9 @@ class MemoryKeyStore:
         self._check_open()
         return self._key(key_id)
 
-    async def list_keys(self, *, organization_id: str | None = None, after: str = "", limit: int = 100) -> Page[KeyRecord]:
+    async def list_keys(
+        self, *, organization_id: str | None = None, after: str = "", limit: int = 100
+    ) -> Page[KeyRecord]:
         """See the contract."""
         self._check_open()
         items: list[KeyRecord] = []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = ["FoundKey", "KeyRecord", "KeyState", "Organization", "Page", "SecretHash"]
 
@@ -44,7 +46,12 @@ class SecretHash:
         """Inverse of ``encode``. Raises ``ValueError`` (whose message holds nothing of ``text``) for anything else."""
         scheme, _, rest = text.partition(":")
         version, _, digits = rest.partition(":")
-        if scheme not in (cls._PLAIN, cls._PREHASHED) or len(digits) != 64 or not version.isascii() or not version.isdecimal():
+        if (
+            scheme not in (cls._PLAIN, cls._PREHASHED)
+            or len(digits) != 64
+            or not version.isascii()
+            or not version.isdecimal()
+        ):
             raise ValueError("not of the form hmac-sha256:<pepper version>:<64 hex digits>")
         try:
             digest = bytes.fromhex(digits)

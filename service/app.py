@@ -24,7 +24,6 @@ from service.observe.observer import Observer
 from service.observe.store import ObservedStore
 from service.observe.writer import LineWriter
 from service.policies import PolicyBook
-from service.portal import Portal
 from service.runtime import Gatekey
 from service.settings import load_settings
 from service.web.flask_app import make_flask_app

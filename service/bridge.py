@@ -94,9 +94,7 @@ class _Answer:
         self._headers: list[tuple[str, str]] = []
         self._sent = False
 
-    def start(
-        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
-    ) -> Callable[[bytes], None]:
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
         """``start_response`` of PEP 3333."""
         if exc_info is not None and self._sent:
             raise exc_info[1].with_traceback(exc_info[2])

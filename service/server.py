@@ -57,7 +57,11 @@ class AddressInUse(Exception):  # noqa: N818 - a state
 
 
 def serve(
-    settings: Settings, *, seed: Seed | None = None, interface: Interface = "rsgi", on_ready: Callable[[], None] | None = None
+    settings: Settings,
+    *,
+    seed: Seed | None = None,
+    interface: Interface = "rsgi",
+    on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until a signal ends it; raises ``AddressInUse``, and ``SystemExit`` 1 when no worker can start.
 
@@ -223,7 +227,9 @@ def _check_address(settings: Settings) -> None:
         _remove_stale_socket(settings.uds)
         return
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
+            0
+        ]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)

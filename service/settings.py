@@ -303,7 +303,9 @@ def _cross_checks(settings: Settings) -> list[str]:
         problems.append("GATEKEY_STORE_URL: must be a URL such as memory://")
     if not settings.in_memory:
         if settings.pepper is None and settings.peppers is None:
-            problems.append("GATEKEY_PEPPER: is required outside memory://; at least 32 bytes, kept apart from the store")
+            problems.append(
+                "GATEKEY_PEPPER: is required outside memory://; at least 32 bytes, kept apart from the store"
+            )
         if settings.secret_key is None:
             problems.append("GATEKEY_SECRET_KEY: is required outside memory://")
     if settings.secret_key is not None and len(settings.secret_key.reveal()) < _MIN_SECRET_KEY:

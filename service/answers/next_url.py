@@ -55,9 +55,7 @@ class NextUrls:
     ``public_url`` is Gatekey's own origin (``""``: the one of the request), ``login_url`` a path or an absolute URL.
     """
 
-    def __init__(
-        self, secret: Secret, *, hosts: Iterable[str], public_url: str, login_url: str, clock: Clock
-    ) -> None:
+    def __init__(self, secret: Secret, *, hosts: Iterable[str], public_url: str, login_url: str, clock: Clock) -> None:
         self._serializer = clocked_serializer(secret, "gatekey next", clock)
         self._hosts = tuple(host.lower().removesuffix(".") for host in hosts)
         self._public_url = public_url.rstrip("/")
@@ -100,7 +98,11 @@ class NextUrls:
         if own is not None and (target.scheme, target.host, target.port) == (own.scheme, own.host, own.port):
             return True
         public = parse_target_url(self._public_url) if self._public_url else None
-        if public is not None and (target.scheme, target.host, target.port) == (public.scheme, public.host, public.port):
+        if public is not None and (target.scheme, target.host, target.port) == (
+            public.scheme,
+            public.host,
+            public.port,
+        ):
             return True
         return any(target.host == host or (host.startswith(".") and target.host.endswith(host)) for host in self._hosts)
 
@@ -112,6 +114,6 @@ def clocked_serializer(secret: Secret, salt: str, clock: Clock) -> URLSafeTimedS
         def get_timestamp(self) -> int:
             return int(clock.wall())
 
-    return URLSafeTimedSerializer(secret.reveal(), salt=salt, signer=ClockedSigner, signer_kwargs={"digest_method": hashlib.sha256})
-
-
+    return URLSafeTimedSerializer(
+        secret.reveal(), salt=salt, signer=ClockedSigner, signer_kwargs={"digest_method": hashlib.sha256}
+    )

@@ -106,7 +106,9 @@ def _canonical_host(text: str) -> str | None:
             return None
     if not 0 < len(host) <= _MAX_HOST or not all(_LABEL.fullmatch(label) for label in host.split(".")):
         return None
-    if host.rpartition(".")[2].isdecimal():  # looks like an IPv4 address, so it must be one (WHATWG URL, RFC 3986 3.2.2)
+    if host.rpartition(".")[
+        2
+    ].isdecimal():  # looks like an IPv4 address, so it must be one (WHATWG URL, RFC 3986 3.2.2)
         try:
             return str(IPv4Address(host))
         except AddressValueError:

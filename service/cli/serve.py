@@ -133,7 +133,9 @@ def _print_banner(settings: Settings, credentials: tuple[str, str] | None) -> No
             "",
             "  allowed:  " + f"curl {option}-H 'x-api-key: {api_key}' -H 'x-secret-token: {secret}' {who}",
             "  denied:   " + f"curl {option}-H 'x-api-key: {api_key}' -H 'x-secret-token: wrong' {who}",
-            f"  login:    {base}{settings.login_url}" if settings.login_url.startswith("/") else f"  login:    {settings.login_url}",
+            f"  login:    {base}{settings.login_url}"
+            if settings.login_url.startswith("/")
+            else f"  login:    {settings.login_url}",
             "",
             "Ctrl-C ends it.",
         ]

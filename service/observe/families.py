@@ -112,8 +112,8 @@ def _decisions(store_timeout: float) -> Iterable[Family]:
         Family(
             "histogram",
             "decision_duration_seconds",
-            "Time from a request's arrival to its decision. Good: below 1 ms from the cache, below the store's time-out "
-            "otherwise.",
+            "Time from a request's arrival to its decision. Good: below 1 ms from the cache, else below the "
+            "store's time-out.",
             ("outcome", "source"),
             tuple((outcome.value, source.value) for outcome, sources in SOURCES.items() for source in sources),
             _bounds(*_FAST, store_timeout * _MARGIN, 1.05),

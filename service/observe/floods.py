@@ -1,39 +1,48 @@
 """Summarizing floods: beyond a rate, the refusals of one client network become one line every 10 s (contract 7).
 
-Runs on the log's writing thread alone, so it needs no lock; the metrics have counted every decision before.
+Runs on the log's writing thread alone, so it needs no lock. Nothing is lost by it: the metrics have counted every
+decision before, and each one keeps its ``seq``.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
-
-import orjson
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from service.auth.clock import Clock
     from service.observe.writer import DecisionLine
 
-__all__ = ["Floods", "network_of"]
+__all__ = ["THRESHOLD", "WINDOW", "Floods", "network_of"]
 
-WINDOW: Final = 10.0  # seconds
+WINDOW: Final = 10.0  # seconds, from a network's first refusal on
 THRESHOLD: Final = 100  # lines that one network gets in a window
 _MAX_NETWORKS: Final = 10_000
+_UNKNOWN: Final = "unknown"
 
 
 @lru_cache(maxsize=8192)
 def network_of(ip: str) -> str:
-    """What counts as one client network: an IPv4 address, or the /64 of an IPv6 address; ``unknown`` without an address."""
-    if ":" not in ip:
-        return ip or "unknown"
-    groups = ip.split("::")[0].split(":") if "::" in ip else ip.split(":")
-    return ":".join([*groups, *["0"] * 4][:4]) + "::/64"
+    """Return what counts as one client network: an IPv4 address, or the /64 of an IPv6 address (one subscriber's).
+
+    An IPv4 address mapped into IPv6 counts as the IPv4 address; text that is no address counts as ``unknown``.
+    """
+    try:
+        address = ip_address(ip)
+    except ValueError:
+        return _UNKNOWN
+    if not isinstance(address, IPv6Address):
+        return ip
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{IPv6Address(int(address) >> 64 << 64)}/64"
 
 
 class _Window:
+    """Ten seconds of one network."""
+
     __slots__ = ("began", "first_seq", "last_seq", "lines", "swallowed")
 
     def __init__(self, began: float) -> None:
@@ -44,21 +53,26 @@ class _Window:
 
 
 class Floods:
-    """One window of 10 s for each network that is refused, at most 10,000 of them."""
+    """A window for each network that is refused, at most ``max_networks``; the oldest makes room for a new one."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, max_networks: int = _MAX_NETWORKS) -> None:
         self._clock = clock
+        self._max_networks = max_networks
         self._windows: OrderedDict[str, _Window] = OrderedDict()
-        self._ended: list[bytes] = []
+        self._ended: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        """Return the number of networks that are watched."""
+        return len(self._windows)
 
     def swallows(self, item: DecisionLine) -> bool:
-        """Whether the line goes into the network's summary instead of the log."""
+        """Return whether the line goes into its network's summary instead of the log."""
         if item.network is None:
             return False
         window = self._windows.get(item.network)
         if window is None or item.at - window.began >= WINDOW:
             self._end(item.network)
-            if len(self._windows) >= _MAX_NETWORKS:
+            if len(self._windows) >= self._max_networks:
                 self._end(next(iter(self._windows)))
             window = self._windows[item.network] = _Window(item.at)
         if window.lines < THRESHOLD:
@@ -70,8 +84,8 @@ class Floods:
         window.swallowed[item.reason.value] += 1
         return True
 
-    def due(self, *, everything: bool = False) -> Iterator[bytes]:
-        """The summaries of windows that have ended (or of all of them)."""
+    def due(self, *, everything: bool = False) -> list[dict[str, Any]]:
+        """Return the summaries of windows that have ended (or of all of them), each once."""
         now = self._clock.age()
         while self._windows:
             network, window = next(iter(self._windows.items()))
@@ -79,21 +93,20 @@ class Floods:
                 break
             self._end(network)
         ended, self._ended = self._ended, []
-        yield from ended
+        return ended
 
     def _end(self, network: str) -> None:
         window = self._windows.pop(network, None)
         if window is None or not window.swallowed:
             return
-        summary = {
-            "timestamp": self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "level": "warning",
-            "event": "auth.decisions_summarized",
-            "client_network": network,
-            "seconds": WINDOW,
-            "count": window.swallowed.total(),
-            "reasons": dict(window.swallowed),
-            "first_seq": window.first_seq,
-            "last_seq": window.last_seq,
-        }
-        self._ended.append(orjson.dumps(summary, option=orjson.OPT_APPEND_NEWLINE))
+        self._ended.append(
+            {
+                "event": "auth.decisions_summarized",
+                "client_network": network,
+                "window_seconds": WINDOW,
+                "count": window.swallowed.total(),
+                "reasons": dict(window.swallowed),
+                "first_seq": window.first_seq,
+                "last_seq": window.last_seq,
+            }
+        )

@@ -1,19 +1,20 @@
 """The service's own log records and foreign ones (Granian, asyncio, warnings) in one shape, through one writer.
 
-Tracebacks never show local variables: they hold whatever a client presented.
+Tracebacks never show local variables: they hold whatever a client presented. Logging never raises into its caller.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
 from service.auth.secret import Secret
+from service.observe.text import printable
 from service.observe.writer import MAX_LINE
 
 if TYPE_CHECKING:
@@ -25,103 +26,144 @@ if TYPE_CHECKING:
 
 __all__ = ["configure_logging"]
 
+_MAX_FRAMES: Final = 20
+_FEW_FRAMES: Final = 3
+_SHORT: Final = 128  # characters of each text in a line that would be too long otherwise
+_OPTIONS: Final = orjson.OPT_NON_STR_KEYS
+_SERVERS: Final = ("_granian", "granian.access")
 
-def configure_logging(writer: LineWriter, *, console: bool, level: str) -> None:
-    """Set structlog and the standard library's logging up for this process. ``level`` is a lower-case level name."""
+
+def configure_logging(writer: LineWriter, *, console: bool, level: str, fd: int = 1) -> None:
+    """Set structlog and the standard library's logging up for this process.
+
+    ``level`` is a lower-case level name; ``console`` writes for people, in colour where ``fd`` is a terminal.
+    """
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _mask_secrets,
     ]
+    rendering = _rendering(console=console, color=console and os.isatty(fd))
     structlog.configure(
-        processors=[*shared, *_rendering(console=console)],
+        processors=[structlog.processors.add_log_level, _add_logger, *shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=lambda *_: _LineLogger(writer),
-        cache_logger_on_first_use=False,
+        logger_factory=lambda *names: _LineLogger(writer, *names),
+        cache_logger_on_first_use=False,  # a second call, in a test or after a fork, must reach loggers in use
     )
     handler = _ForeignHandler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
-                *shared[:1],
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.add_logger_name,
-                *shared[2:],
-            ],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_rendering(console=console),
-            ],
+            foreign_pre_chain=[_add_record, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(threshold)
     logging.captureWarnings(capture=True)
-    granian = logging.getLogger("_granian")
-    granian.handlers[:] = []
-    granian.propagate = True
-    granian.setLevel(max(threshold, logging.WARNING))
+    for name in _SERVERS:  # they come with handlers of their own, which write to the shared pipe in any size
+        server = logging.getLogger(name)
+        server.handlers[:] = []
+        server.propagate = True
+        server.setLevel(max(threshold, logging.WARNING))
 
 
-def _rendering(*, console: bool) -> Sequence[Processor]:
+def _rendering(*, console: bool, color: bool) -> Sequence[Processor]:
     if console:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-        return [renderer]
-    exceptions = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False, max_frames=20))
-    return [exceptions, structlog.processors.JSONRenderer(_dumps_text)]
+        return [
+            structlog.dev.ConsoleRenderer(colors=color, exception_formatter=structlog.dev.plain_traceback),
+        ]
+    transformer = ExceptionDictTransformer(show_locals=False, max_frames=_MAX_FRAMES)
+    return [structlog.processors.ExceptionRenderer(transformer), structlog.processors.JSONRenderer(_dumps_text)]
 
 
 def _dumps_text(event: EventDict, **_: Any) -> str:
-    line = orjson.dumps(event, default=str)
-    if len(line) >= MAX_LINE:  # a traceback: its end is what matters least
-        short = {name: value for name, value in event.items() if name != "exception"}
-        line = orjson.dumps({**short, "exception": _summary(event.get("exception"))}, default=str)
-    if len(line) >= MAX_LINE:
-        line = orjson.dumps({"event": str(event.get("event", ""))[:512], "level": event.get("level", ""), "cut": True})
-    return line.decode()
+    """Render an event in at most ``MAX_LINE`` bytes; what is left out first is what a reader misses least."""
+    for shape in (_as_it_is, _with_few_frames, _cut):
+        line = _dumped(shape(event))
+        if len(line) < MAX_LINE:
+            return line.decode()
+    rest = {name: event[name] for name in ("timestamp", "level", "event", "logger") if name in event}
+    return _dumped({**_cut(rest), "cut": True}).decode()
 
 
-def _summary(exceptions: Any) -> Any:
-    """Type and the innermost frames of each exception of a long traceback."""
+def _dumped(event: EventDict) -> bytes:
+    try:
+        return orjson.dumps(event, default=str, option=_OPTIONS)
+    except TypeError:  # a lone surrogate, or a structure without end: no encoding can carry it as it is
+        plain = {str(name): printable(str(value), MAX_LINE) for name, value in event.items()}
+        return orjson.dumps(plain)
+
+
+def _as_it_is(event: EventDict) -> EventDict:
+    return event
+
+
+def _with_few_frames(event: EventDict) -> EventDict:
+    """Keep the innermost frames of each exception of a long traceback."""
+    exceptions = event.get("exception")
     if not isinstance(exceptions, list):
-        return None
-    return [
-        {"exc_type": item.get("exc_type"), "frames": item.get("frames", [])[-4:]}
-        for item in exceptions[:3]
+        return event
+    short = [
+        {
+            "exc_type": item.get("exc_type"),
+            "exc_value": str(item.get("exc_value"))[:_SHORT],
+            "frames": item.get("frames", [])[-_FEW_FRAMES:],
+        }
+        for item in exceptions[:_FEW_FRAMES]
         if isinstance(item, dict)
     ]
+    return {**event, "exception": short}
+
+
+def _cut(event: EventDict) -> EventDict:
+    return {name: value if isinstance(value, int | float) else str(value)[:_SHORT] for name, value in event.items()}
 
 
 def _mask_secrets(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    """Replace secrets before anything else looks at them; they are masked by themselves, this does not rely on it."""
     for name, value in event.items():
         if isinstance(value, Secret):
             event[name] = repr(value)
     return event
 
 
+def _add_logger(logger: Any, _name: str, event: EventDict) -> EventDict:
+    event["logger"] = logger.name
+    return event
+
+
+def _add_record(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    """Add level and logger of a foreign record."""
+    record: logging.LogRecord = event["_record"]
+    event["level"] = record.levelname.lower()
+    event["logger"] = record.name
+    return event
+
+
 class _LineLogger:
     """What structlog hands a rendered line to; the same for every level."""
 
-    def __init__(self, writer: LineWriter) -> None:
+    def __init__(self, writer: LineWriter, name: str = "service") -> None:
+        self.name = name
         self._writer = writer
 
     def msg(self, line: str) -> None:
-        self._writer.put(line.encode("utf-8", "replace")[: MAX_LINE - 1] + b"\n")
+        self._writer.put(line.encode("utf-8", "backslashreplace")[: MAX_LINE - 1] + b"\n")
 
     debug = info = warning = warn = error = critical = exception = fatal = log = msg
 
 
 class _ForeignHandler(logging.Handler):
-    """Records of the standard library's logging, through the same writer."""
+    """Records of the standard library's logging, through the same writer; no lock, the writer needs none."""
 
     def __init__(self, writer: LineWriter) -> None:
         super().__init__()
         self._lines = _LineLogger(writer)
+
+    def createLock(self) -> None:  # noqa: N802 - the library's name
+        self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -34,7 +34,7 @@ _ODD_VERSION: Final = re.compile(r"version=(?!\d{1,3}(?:\.\d{1,3}){2}\s*(?:[;,]|
 
 
 class _Registry(CollectorRegistry):
-    """Without ``_created`` series, which double the number of counters; the library can only switch them off globally."""
+    """Without ``_created`` series, which double the counters; the library can only switch them off globally."""
 
     def collect(self) -> Iterator[Metric]:
         for family in super().collect():
@@ -194,7 +194,7 @@ class Metrics:
         self._histograms["invalidation_delay_seconds"][()].observe(seconds)
 
     def key_event(self, event: str, count: int = 1) -> None:
-        """Count a change of a key: ``created``, ``updated``, ``rotated``, ``disabled``, ``enabled``, ``revoked``, …"""
+        """Count changes of keys by one of the events of ``gatekey_key_events_total`` (``created``, ``rotated``, …)."""
         self._counters["key_events"][event,].inc(count)
 
     def keys_counted(self, counts: Mapping[str, int]) -> None:
@@ -244,7 +244,7 @@ class Metrics:
         self._histograms["loop_lag_seconds"][()].observe(seconds)
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """Return the scrape and its content type: OpenMetrics or text, as ``Accept`` asks; text for an odd ``Accept``."""
+        """Return the scrape and its content type: OpenMetrics or text, as ``Accept`` asks (text for an odd one)."""
         if _ODD_VERSION.search(accept):
             return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
         encode, content_type = choose_encoder(accept)

@@ -1,4 +1,4 @@
-"""The end of every decision: one duration, one series, one line, in one place, so that none can be forgotten or doubled."""
+"""The end of every decision: one duration, one series, one line, in one place, so that none is forgotten or doubled."""
 
 from __future__ import annotations
 
@@ -24,13 +24,20 @@ class Observer:
         self._metrics = metrics
         self._log = log
         self._clock = clock
+        self._failures: set[str] = set()
 
     def decided(self, request: AccessRequest, decision: Decision, status: int) -> None:
-        """Set ``decision.duration``, move exactly one decision series and write one line; ``status`` is what was answered."""
-        decision.duration = self._clock.age() - request.started
-        self._metrics.decided(decision)
+        """Set ``decision.duration``, move one decision series and write one line; ``status`` is what was answered."""
         try:
+            decision.duration = self._clock.age() - request.started
+            self._metrics.decided(decision)
             self._log.write(request, decision, status)
         except Exception as error:  # noqa: BLE001 - see the class
-            self._metrics.log_dropped("encode_error")
-            _log.error("decision_line_failed", error_type=type(error).__name__)
+            self._failed(type(error).__name__)
+
+    def _failed(self, error_type: str) -> None:
+        """Count the line as lost, and say so once for each kind of defect: a broken log must not become a flood."""
+        self._metrics.log_dropped("encode_error")
+        if error_type not in self._failures:
+            self._failures.add(error_type)
+            _log.error("decision_line_failed", error_type=error_type)

@@ -1,4 +1,4 @@
-"""Identifiers that tie a request's log lines together and to the caller's own; client text passes only in a safe form."""
+"""Identifiers that tie a request's log lines together; a client's own passes only in a safe form."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,7 +34,7 @@ class ObservedStore:
         result = "error"
         try:
             value = await call
-        except StoreUnavailable:
+        except (StoreUnavailable, CancelledError):  # whoever cancels has waited for as long as it would
             result = "unavailable"
             raise
         except StoreCorrupt:

@@ -1,4 +1,4 @@
-"""Lines on their way to standard output: handed over without waiting, written by one thread, bounded, and counted when lost.
+"""Lines on their way to standard output: handed over without waiting, written by one thread, counted when lost.
 
 A log reader that stalls must never stall a decision. Several processes share one pipe, so each write holds whole lines
 and at most 4,096 bytes (POSIX keeps writes of up to PIPE_BUF bytes in one piece), and the descriptor stays blocking,
@@ -8,18 +8,21 @@ because its mode is shared with every other process that holds it.
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
+import select
 import threading
-import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import orjson
-
+from service.auth.clock import SystemClock
 from service.observe.floods import Floods
+from service.observe.text import json_line, timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.auth.clock import Clock
     from service.auth.reasons import Reason
     from service.observe.metrics import Metrics
@@ -28,7 +31,7 @@ __all__ = ["MAX_LINE", "DecisionLine", "LineWriter"]
 
 MAX_LINE: Final = 4096  # bytes, newline included
 _INTERVAL: Final = 0.05  # seconds between two looks at the queue
-_MAX_QUEUED: Final = 8192  # lines
+_MAX_QUEUED: Final = 8192  # lines, and so at most 32 MiB
 
 
 class DecisionLine(NamedTuple):
@@ -41,32 +44,75 @@ class DecisionLine(NamedTuple):
     at: float
 
 
+class _Mark:
+    """A place in the queue: ``reached`` is set when all lines before it were written or lost."""
+
+    def __init__(self, *, last: bool = False) -> None:
+        self.last = last
+        self.reached = threading.Event()
+
+
+class _Tally:
+    """A counter that any thread raises without a lock (one step of the interpreter) and one thread reads."""
+
+    def __init__(self) -> None:
+        self._count = itertools.count()
+        self._reads = 0
+
+    def add(self) -> None:
+        next(self._count)
+
+    def total(self) -> int:
+        self._reads += 1
+        return next(self._count) - self._reads + 1
+
+
 class LineWriter:
-    """Owns the queue and the writing thread, which starts with the first line of a process (also after a fork)."""
+    """Owns the queue and the writing thread, which starts with the first line of a process (also after a fork).
+
+    ``clock`` defaults to the system's; without ``metrics`` nothing is counted outside the log itself.
+    """
 
     def __init__(
-        self, fd: int = 1, *, metrics: Metrics | None = None, clock: Clock | None = None, summarize: bool = True
+        self,
+        fd: int = 1,
+        *,
+        metrics: Metrics | None = None,
+        clock: Clock | None = None,
+        summarize: bool = True,
+        max_queued: int = _MAX_QUEUED,
     ) -> None:
+        self.render_notice: Callable[[dict[str, Any]], bytes] = json_line
+        """Makes the line of what the log says about itself; replaced for a log that people read."""
         self._fd = fd
         self._metrics = metrics
-        self._queue: deque[bytes | DecisionLine] = deque()
-        self._dropped = 0
-        self._floods = Floods(clock) if summarize and clock is not None else None
+        self._clock = clock or SystemClock()
+        self._summarize = summarize
+        self._max_queued = max_queued
+        self._begin()
+        _alive.add(self)
+
+    def _begin(self) -> None:
+        """Start from nothing: a new process has its own identity, and no thread."""
+        self.boot_id = os.urandom(8).hex()
+        self._queue: deque[bytes | DecisionLine | _Mark] = deque()
+        self._refused = _Tally()
+        self._lost = 0
+        self._told = 0
+        self._torn = False
+        self._floods = Floods(self._clock) if self._summarize else None
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._wake = threading.Event()
-        self._idle = threading.Event()
-        self._closed = False
-        _alive.add(self)
 
     def __len__(self) -> int:
-        """Lines that wait."""
+        """Return the number of lines that wait."""
         return len(self._queue)
 
     def put(self, line: bytes | DecisionLine) -> None:
-        """Hand a line over (with its newline, at most ``MAX_LINE`` bytes); dropped and counted when the queue is full."""
-        if len(self._queue) >= _MAX_QUEUED:
-            self._dropped += 1
+        """Hand a line over (with its newline, at most ``MAX_LINE`` bytes); lost and counted when the queue is full."""
+        if len(self._queue) >= self._max_queued:
+            self._refused.add()
             if self._metrics is not None and isinstance(line, DecisionLine):
                 self._metrics.log_dropped("queue_full")
             return
@@ -75,22 +121,25 @@ class LineWriter:
             self._start()
 
     def flush(self, timeout: float = 2.0) -> bool:
-        """Wait until what was handed over before is written; ``False`` when the reader does not take it in time."""
-        if self._thread is None or not self._thread.is_alive():
-            return not self._queue
-        self._idle.clear()
-        self._wake.set()
-        return self._idle.wait(timeout)
+        """Wait until what was handed over before is written; ``False`` when it was not within ``timeout`` seconds."""
+        return self._reach(_Mark(), timeout)
 
-    def close(self, timeout: float = 2.0) -> None:
-        """Write what is left, summaries of floods included, and end the thread; idempotent."""
-        self._closed = True
-        self._wake.set()
+    def close(self, timeout: float = 2.0) -> bool:
+        """Flush, write the summaries of floods that are under way, and end the thread; idempotent.
+
+        A line that comes later starts the thread again, so that nothing said during a shutdown is lost.
+        """
+        return self._reach(_Mark(last=True), timeout)
+
+    def _reach(self, mark: _Mark, timeout: float) -> bool:
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
-        self._thread = None
-        self._closed = False
+        if thread is None:  # then nothing waits either
+            return True
+        self._queue.append(mark)
+        if self._thread is None:  # it has ended since
+            self._start()
+        self._wake.set()
+        return mark.reached.wait(timeout)
 
     def _start(self) -> None:
         with self._starting:
@@ -98,83 +147,107 @@ class LineWriter:
                 self._thread = threading.Thread(target=self._run, name="gatekey-log", daemon=True)
                 self._thread.start()
 
-    def _after_fork(self) -> None:
-        """A child has the parent's queue but not its thread; the parent writes those lines."""
-        self._queue.clear()
-        self._thread = None
-        self._starting = threading.Lock()
-        self._wake, self._idle = threading.Event(), threading.Event()
+    def _ends(self) -> bool:
+        """Leave, unless a line came in the meantime; whoever comes afterwards finds no thread and starts one."""
+        with self._starting:
+            self._thread = None
+            if self._queue:
+                self._thread = threading.current_thread()
+                return False
+            return True
 
     def _run(self) -> None:
         while True:
-            closing = self._closed
-            self._wake.clear()
-            self._write_queue()
-            if self._floods is not None:
-                for line in self._floods.due(everything=closing):
-                    self._write(line)
-            self._tell_dropped()
-            if not self._queue:
-                self._idle.set()
-                if closing:
-                    return
             self._wake.wait(_INTERVAL)
+            self._wake.clear()
+            marks = self._write_queue()
+            last = any(mark.last for mark in marks)
+            if self._floods is not None:
+                for summary in self._floods.due(everything=last):
+                    self._lost += not self._write(self._notice(summary))
+            self._tell_lost()
+            ended = last and self._ends()
+            for mark in marks:
+                mark.reached.set()
+            if ended:
+                return
 
-    def _write_queue(self) -> None:
-        batch = bytearray()
-        decisions = 0
-        while self._queue:
+    def _write_queue(self) -> list[_Mark]:
+        """Write the lines that wait now, in batches of whole lines."""
+        marks: list[_Mark] = []
+        batch: list[bytes] = []
+        size = decisions = 0
+        for _ in range(len(self._queue)):
             item = self._queue.popleft()
+            if isinstance(item, _Mark):
+                marks.append(item)
+                continue
             if isinstance(item, DecisionLine):
                 if self._floods is not None and self._floods.swallows(item):
                     continue
                 line, is_decision = item.line, 1
             else:
                 line, is_decision = item, 0
-            if len(batch) + len(line) > MAX_LINE:
+            if size + len(line) > MAX_LINE:
                 self._write_batch(batch, decisions)
-                batch, decisions = bytearray(), 0
-            batch += line
+                batch, size, decisions = [], 0, 0
+            batch.append(line)
+            size += len(line)
             decisions += is_decision
-        self._write_batch(batch, decisions)
+        if batch:
+            self._write_batch(batch, decisions)
+        return marks
 
-    def _write_batch(self, batch: bytearray, decisions: int) -> None:
-        if not batch:
-            return
-        written = self._write(bytes(batch))
-        if self._metrics is not None and decisions:
+    def _write_batch(self, batch: list[bytes], decisions: int) -> None:
+        written = self._write(b"".join(batch))
+        if not written:
+            self._lost += len(batch)
+        if decisions and self._metrics is not None:
             if written:
                 self._metrics.log_lines(decisions)
             else:
                 self._metrics.log_dropped("write_error", decisions)
 
     def _write(self, data: bytes) -> bool:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._fd, view) :]
-            except BlockingIOError:  # somebody else made the shared descriptor non-blocking
-                time.sleep(_INTERVAL)
-            except OSError:  # the reader is gone
-                self._dropped += 1
-                return False
+        """Write all of it, however long that takes; ``False`` when the reader is gone or the disk is full."""
+        rest = memoryview(data)
+        try:
+            if self._torn:
+                os.write(self._fd, b"\n")  # what follows is a line of its own again
+                self._torn = False
+            while rest:
+                rest = rest[self._write_some(rest) :]
+        except OSError:
+            self._torn = self._torn or 0 < len(rest) < len(data)
+            return False
         return True
 
-    def _tell_dropped(self) -> None:
-        count, self._dropped = self._dropped, 0
-        if not count:
-            return
-        notice = {"event": "log.lines_dropped", "level": "error", "count": count}
-        if not self._write(orjson.dumps(notice, option=orjson.OPT_APPEND_NEWLINE)):
-            self._dropped = count  # told when there is a reader again
+    def _write_some(self, data: memoryview) -> int:
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:  # somebody else made the shared descriptor non-blocking
+            waiter = select.poll()
+            waiter.register(self._fd, select.POLLOUT)
+            waiter.poll(_INTERVAL * 1000)
+            return 0
+
+    def _tell_lost(self) -> None:
+        count = self._refused.total() + self._lost - self._told
+        if count and self._write(self._notice({"event": "log.lines_dropped", "count": count})):
+            self._told += count
+
+    def _notice(self, event: dict[str, Any]) -> bytes:
+        head = {"timestamp": timestamp(self._clock.wall()), "level": "warning", "boot_id": self.boot_id}
+        return self.render_notice({**head, **event})
 
 
 _alive: weakref.WeakSet[LineWriter] = weakref.WeakSet()
 
 
 def _reset_children() -> None:
+    """Begin anew: a child has the parent's queue but not its thread, and the parent writes those lines."""
     for writer in list(_alive):
-        writer._after_fork()  # noqa: SLF001 - same module
+        writer._begin()  # noqa: SLF001 - same module
 
 
 def _flush_at_exit() -> None:

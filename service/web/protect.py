@@ -186,9 +186,7 @@ def _conclude(
     if decision.allowed:
         key = decision.key if decision.reason is Reason.OK else None
         g.gatekey_principal = (
-            _NOBODY
-            if key is None
-            else Principal(key.organization_id, key.key_id, key.name, key.scopes, "api-key")
+            _NOBODY if key is None else Principal(key.organization_id, key.key_id, key.name, key.scopes, "api-key")
         )
         return None
     return flask_response(render_denial(gatekey, decision.reason, presented=presented, client=client))

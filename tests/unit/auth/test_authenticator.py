@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +21,9 @@ from service.observe.metrics import Metrics
 from tests.support.clock import START, FakeClock
 from tests.support.keys import DOMAIN, PEPPERS, SECRET, in_seconds, make_key, make_organization
 from tests.support.stores import GatedStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 class World:
@@ -85,17 +87,32 @@ REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], Reason]] = [
     ("a revoked key", {"state": KeyState.REVOKED}, {}, Reason.INACTIVE),
     ("a key that expires now", {"expires_at": START}, {}, Reason.EXPIRED),
     ("a key that expires in a second", {"expires_at": in_seconds(1)}, {}, Reason.OK),
-    ("another origin", {"origins": ("https://app.example.com",)}, {"origin": "https://evil.example"}, Reason.ORIGIN_NOT_ALLOWED),
+    (
+        "another origin",
+        {"origins": ("https://app.example.com",)},
+        {"origin": "https://evil.example"},
+        Reason.ORIGIN_NOT_ALLOWED,
+    ),
     ("the right origin", {"origins": ("https://app.example.com",)}, {"origin": "https://app.example.com"}, Reason.OK),
     ("another network", {"networks": ("10.0.0.0/8",)}, {}, Reason.NETWORK_NOT_ALLOWED),
     ("the right network", {"networks": ("192.0.2.0/24",)}, {}, Reason.OK),
     ("a missing scope", {"scopes": ("a:read",)}, {"required_scopes": ("a:read", "b:read")}, Reason.INSUFFICIENT_SCOPE),
     ("the right scopes", {"scopes": ("a:read", "b:*")}, {"required_scopes": ("a:read", "b:read")}, Reason.OK),
-    ("wrong organization before wrong domain", {"domains": ()}, {"organization_id": "other"}, Reason.WRONG_ORGANIZATION),
+    (
+        "wrong organization before wrong domain",
+        {"domains": ()},
+        {"organization_id": "other"},
+        Reason.WRONG_ORGANIZATION,
+    ),
     ("wrong domain before inactive", {"domains": (), "state": KeyState.REVOKED}, {}, Reason.WRONG_DOMAIN),
     ("inactive before expired", {"state": KeyState.DISABLED, "expires_at": START}, {}, Reason.INACTIVE),
     ("expired before origin", {"expires_at": START, "origins": ("https://a.example",)}, {}, Reason.EXPIRED),
-    ("origin before network", {"origins": ("https://a.example",), "networks": ("10.0.0.0/8",)}, {}, Reason.ORIGIN_NOT_ALLOWED),
+    (
+        "origin before network",
+        {"origins": ("https://a.example",), "networks": ("10.0.0.0/8",)},
+        {},
+        Reason.ORIGIN_NOT_ALLOWED,
+    ),
     ("network before scopes", {"networks": ("10.0.0.0/8",)}, {"required_scopes": ("x",)}, Reason.NETWORK_NOT_ALLOWED),
 ]
 

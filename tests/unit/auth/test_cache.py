@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +16,9 @@ from service.observe.metrics import Metrics
 from tests.support.clock import START, FakeClock
 from tests.support.keys import make_key, make_organization
 from tests.support.stores import GatedStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.usefixtures("watched")
 

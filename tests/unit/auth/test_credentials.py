@@ -86,9 +86,13 @@ CASES: list[tuple[str, Headers, tuple[str, str] | Reason, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("headers", "expected", "presented"), [row[1:] for row in CASES], ids=[row[0] for row in CASES])
+@pytest.mark.parametrize(
+    ("headers", "expected", "presented"), [row[1:] for row in CASES], ids=[row[0] for row in CASES]
+)
 def test_what_a_client_sends_is_one_pair_or_a_reason(
-    headers: Headers, expected: tuple[str, str] | Reason, presented: bool  # noqa: FBT001 - a column of the table
+    headers: Headers,
+    expected: tuple[str, str] | Reason,
+    presented: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     """The whole grammar of contract 2."""
     result, was_presented = read_credentials(*headers, ALL)
