@@ -33,7 +33,7 @@ imports: setup-dev ## The directions of import (import-linter)
 
 lock: setup-dev ## Pin every dependency again, with hashes
 	for name in build runtime dev proxies; do \
-	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-strip-extras \
 	    --custom-compile-command "make lock" --upgrade requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
 clean: ## Remove what the other targets made

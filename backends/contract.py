@@ -107,8 +107,17 @@ class KeyStore(Protocol):
     async def list_organizations(self, *, after: str = "", limit: int = 100) -> Page[Organization]:
         """Organizations ordered by ``organization_id``, those greater than ``after``, at most ``limit`` (1 to 1,000)."""
 
-    async def set_organization_active(self, organization_id: str, is_active: bool, *, now: datetime) -> bool:  # noqa: FBT001 - the value itself
-        """Switch an organization; ``True`` when this call changed it. Announced as ``everything_changed``. Raises ``NotFound``."""
+    async def set_organization_active(
+        self,
+        organization_id: str,
+        is_active: bool,  # noqa: FBT001 - the value itself
+        *,
+        now: datetime,
+    ) -> bool:
+        """Switch an organization; ``True`` when this call changed it. Announced as ``everything_changed``.
+
+        Raises ``NotFound``.
+        """
 
     async def watch(self, listener: ChangeListener) -> None:
         """Tell ``listener`` of every change from any process until cancelled, with a heartbeat at least every 0.5 s.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, Self, TypeVar
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["FoundKey", "KeyRecord", "KeyState", "Organization", "Page", "SecretHash"]
 
 T = TypeVar("T")
+
+_DIGEST: Final = 32  # bytes of SHA-256
 
 
 class KeyState(StrEnum):
@@ -48,7 +50,7 @@ class SecretHash:
         version, _, digits = rest.partition(":")
         if (
             scheme not in (cls._PLAIN, cls._PREHASHED)
-            or len(digits) != 64
+            or len(digits) != 2 * _DIGEST
             or not version.isascii()
             or not version.isdecimal()
         ):
@@ -57,7 +59,7 @@ class SecretHash:
             digest = bytes.fromhex(digits)
         except ValueError:
             raise ValueError("the digest is not 64 hex digits") from None
-        if len(digest) != 32:
+        if len(digest) != _DIGEST:
             raise ValueError("the digest is not 64 hex digits")
         return cls(int(version), digest, scheme == cls._PREHASHED)
 

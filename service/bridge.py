@@ -12,13 +12,14 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from granian.rsgi import ProtocolClosed
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # exported without saying so
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from wsgiref.types import WSGIApplication, WSGIEnvironment
 
-    from granian.rsgi import HTTPProtocol, Scope
+    from granian._granian import RSGIHTTPProtocol as HTTPProtocol
+    from granian.rsgi import Scope
 
     from service.rsgi_request import RsgiRequest
 
@@ -32,7 +33,7 @@ _BODILESS: Final = (204, 304)
 _log = structlog.get_logger(__name__)
 
 
-class Refused(Exception):  # noqa: N818 - an answer
+class Refused(Exception):
     """The request never reaches Flask; ``status`` is the answer."""
 
     def __init__(self, status: int) -> None:
@@ -78,7 +79,7 @@ class Bridge:
                     close()
         except (ProtocolClosed, TimeoutError):
             _log.debug("client_left")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last resort of an application
             _log.exception("application_failed", error_type=type(error).__name__)
             answer.fail()
 

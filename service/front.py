@@ -16,7 +16,8 @@ from service.rsgi_request import RsgiRequest
 if TYPE_CHECKING:
     import asyncio
 
-    from granian.rsgi import HTTPProtocol, Scope
+    from granian._granian import RSGIHTTPProtocol as HTTPProtocol
+    from granian.rsgi import Scope
 
     from service.answers.answer import Answer
     from service.runtime import Gatekey

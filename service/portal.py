@@ -35,7 +35,7 @@ class DeadlineExceeded(TimeoutError):
     """A view took longer than it may; it was cancelled, and its caller need not wait for that."""
 
 
-class PortalClosed(RuntimeError):  # noqa: N818 - a state, like asyncio's own
+class PortalClosed(RuntimeError):
     """The loop has stopped; whoever waited for it is told instead of waiting for ever."""
 
 
@@ -237,7 +237,7 @@ def _bring_back(context: Context) -> None:
 
 def _new_loop() -> asyncio.AbstractEventLoop:
     try:
-        import uvloop  # noqa: PLC0415 - not on every platform
+        import uvloop
     except ImportError:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()

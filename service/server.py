@@ -17,7 +17,7 @@ import stat
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import structlog
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLProtocols
@@ -52,7 +52,7 @@ _WSGI_THREADS: Final = 4
 _log = structlog.get_logger(__name__)
 
 
-class AddressInUse(Exception):  # noqa: N818 - a state
+class AddressInUse(Exception):
     """Somebody else listens there already."""
 
 
@@ -92,7 +92,8 @@ class _Loader:
             application = create_app(gatekey=gatekey)
             gatekey.portal.is_alive()  # start the loop and open the store now, not with the first request
         except (StoreError, ValueError) as error:
-            print(f"gatekey: {error}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"gatekey: {error}\n")
+            sys.stderr.flush()
             os._exit(_CANNOT_START)
         signal.signal(signal.SIGUSR1, lambda *_: gatekey.lifecycle.drain())
         signal.signal(signal.SIGUSR2, lambda *_: gatekey.stop_soon())
@@ -108,7 +109,8 @@ class _Worker(WorkerProcess):
     def _watcher(self) -> None:
         self.inner.join()
         if not self.interrupt_by_parent and not self.parent.interrupt_signal:
-            self.parent.worker_died(self.idx, self.inner.exitcode, time.monotonic() - self.birth)
+            parent = cast("_Server", self.parent)
+            parent.worker_died(self.idx, self.inner.exitcode, time.monotonic() - self.birth)
 
 
 class _Server(MPServer):
@@ -147,7 +149,7 @@ class _Server(MPServer):
         self._skip_drain = False
         self._hurry = threading.Event()
 
-    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:  # type: ignore[override]  # as MPServer
         worker = super()._spawn_worker(idx, target, callback_loader)
         worker.__class__ = _Worker  # Granian names the class in one place; its constructor has nothing of ours to do
         return worker
@@ -164,7 +166,7 @@ class _Server(MPServer):
 
     def _tell_workers(self, signum: signal.Signals) -> None:
         for worker in self.wrks:
-            if worker.is_alive():
+            if worker.inner.is_alive():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(worker.inner.pid, signum)
 
@@ -208,7 +210,7 @@ class _Server(MPServer):
         else:
             self._tell_workers(signal.SIGUSR1)
         self._tell_workers(signal.SIGUSR2)
-        super().shutdown(1 if self._failed else exit_code)
+        super().shutdown(1 if self._failed else exit_code)  # type: ignore[no-untyped-call]  # Granian is untyped
         _log.info("stopped")
 
 

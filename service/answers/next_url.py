@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 
 from itsdangerous import BadData, URLSafeTimedSerializer
@@ -107,7 +107,7 @@ class NextUrls:
         return any(target.host == host or (host.startswith(".") and target.host.endswith(host)) for host in self._hosts)
 
 
-def clocked_serializer(secret: Secret, salt: str, clock: Clock) -> URLSafeTimedSerializer[Any]:
+def clocked_serializer(secret: Secret, salt: str, clock: Clock) -> URLSafeTimedSerializer:
     """A signing serializer that takes the time from ``clock``."""
 
     class ClockedSigner(TimestampSigner):

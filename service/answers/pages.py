@@ -23,7 +23,15 @@ class Pages:
         self._error = environment.get_template("error.html")
         self._login = environment.get_template("login.html").render(style=self._style)
         digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
-        self.content_security_policy = f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        self.content_security_policy = "; ".join(
+            (
+                "default-src 'none'",
+                f"style-src 'sha256-{digest}'",
+                "form-action 'self'",
+                "base-uri 'none'",
+                "frame-ancestors 'none'",
+            )
+        )
 
     def error(self, status: int, title: str, detail: str, request_id: str) -> str:
         """The page of an error."""

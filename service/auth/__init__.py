@@ -1,0 +1,1 @@
+"""The decision: credentials, rules, cache and reasons. Knows no HTTP server and no Flask."""

@@ -34,7 +34,7 @@ _SECOND_CHANCES: Final = 8
 _log = structlog.get_logger(__name__)
 
 
-class Overloaded(Exception):  # noqa: N818 - a state of this process, told to the caller as a reason
+class Overloaded(Exception):
     """So many look-ups are under way that another one is refused at once."""
 
 

@@ -19,7 +19,7 @@ __all__ = ["Peppers", "UnknownPepper"]
 _SOME_DIGEST: Final = bytes(32)
 
 
-class UnknownPepper(LookupError):  # noqa: N818 - a state of the configuration
+class UnknownPepper(LookupError):
     """A stored hash names a pepper version that is not configured, so it can neither match nor mismatch."""
 
 

@@ -31,7 +31,7 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gatekey")
 def main() -> None:
-    """Gatekey decides for every request to your API whether the caller's key and secret are valid for the domain.
+    r"""Gatekey decides for every request to your API whether the caller's key and secret are valid for the domain.
 
     \b
     Examples:

@@ -19,7 +19,7 @@ __all__ = ["command"]
 @click.command("check")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(*, as_json: bool) -> None:
-    """Validate the settings and the policies, and print them; secrets are masked.
+    r"""Validate the settings and the policies, and print them; secrets are masked.
 
     Exit status 0 when they are right, 1 when not (each problem a line on standard error).
 

@@ -41,7 +41,7 @@ DEMO_DOMAIN = "api.example.com"
     help="rsgi answers proxies fastest; wsgi suits an application that lives inside this Flask app.",
 )
 def command(*, demo: bool, import_file: Path | None, interface: str) -> None:
-    """Run the service until Ctrl-C or SIGTERM.
+    r"""Run the service until Ctrl-C or SIGTERM.
 
     Settings come from GATEKEY_* variables and gatekey.toml; `gatekey check` shows them.
 

@@ -6,6 +6,7 @@ A door never redirects on its own path, takes every method, and refuses a body b
 from __future__ import annotations
 
 from enum import StrEnum
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from service.answers.answer import Answer
@@ -216,10 +217,7 @@ class _Visit:
     def _denied_for_nginx(self, decision: Decision) -> Answer:
         """``auth_request`` knows 2xx, 401 and 403, and makes 500 of all else; what the client sees is in the ticket."""
         info = REASONS[decision.reason]
-        if info.outcome is Outcome.ERROR:
-            status = 503
-        else:
-            status = 401 if info.status == 401 else 403  # noqa: PLR2004 - HTTP statuses
+        status = info.status if info.outcome is Outcome.ERROR or info.status == HTTPStatus.UNAUTHORIZED else 403
         ticket = self._doors.tickets.mint(self._denial(decision))
         headers = [
             ("x-request-id", self._request.request_id),

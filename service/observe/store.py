@@ -126,7 +126,6 @@ class ObservedStore:
 
 
 if TYPE_CHECKING:
-    from backends.memory import MemoryKeyStore
 
-    def _conforms(metrics: Metrics) -> KeyStore:
-        return ObservedStore(MemoryKeyStore(), metrics)
+    def _conforms(store: KeyStore, metrics: Metrics) -> KeyStore:
+        return ObservedStore(store, metrics)

@@ -1,0 +1,1 @@
+"""Gatekey's Flask views, its error handler, and the decorator for applications."""
