@@ -1,0 +1,63 @@
+"""Gatekey inside the test's process: built as in production, on the memory store, with a clock that stands still."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from service.app import build, create_app
+from service.auth.keyfile import read_key_lines
+from service.policies import read_policies
+from service.settings import load_settings
+from tests.support.clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from flask import Flask
+
+    from backends.contract import KeyStore
+    from service.auth.clock import Clock
+    from service.runtime import Gatekey
+
+PEPPER = "pepper-of-the-tests-with-32-bytes-and-more"
+SECRET_KEY = "secret-key-of-the-tests"
+
+
+@contextmanager
+def running_gatekey(
+    lines: Iterable[bytes] = (),
+    *,
+    policies: str = "",
+    environ: dict[str, str] | None = None,
+    store: KeyStore | None = None,
+    clock: Clock | None = None,
+) -> Iterator[Gatekey]:
+    """One process's Gatekey, started on a loop of its own and stopped at the end; its log goes nowhere.
+
+    ``lines`` are those of an import file, ``policies`` is TOML with ``[policy.<name>]`` blocks, ``environ`` are settings.
+    """
+    settings = load_settings({"GATEKEY_PEPPER": PEPPER, "GATEKEY_SECRET_KEY": SECRET_KEY, **(environ or {})})
+    found, problems = read_policies(tomllib.loads(policies).get("policy", {}))
+    assert not problems
+    settings = settings.model_copy(update={"policies": found})
+    seed = read_key_lines(lines, peppers=settings.make_peppers(), now=datetime.now(UTC))
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    gatekey = build(settings, seed=seed, store=store, clock=clock or FakeClock(), log_fd=nowhere)
+    try:
+        assert gatekey.portal.is_alive(timeout=10)
+        yield gatekey
+    finally:
+        gatekey.portal.stop()
+        gatekey.writer.close()
+        os.close(nowhere)
+
+
+@contextmanager
+def running_app(lines: Iterable[bytes] = (), **options: Any) -> Iterator[Flask]:
+    """The Flask application around ``running_gatekey``."""
+    with running_gatekey(lines, **options) as gatekey:
+        yield create_app(gatekey=gatekey)
