@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
@@ -20,6 +21,8 @@ __all__ = ["GROUP", "SCHEMES", "create_store", "find_schemes"]
 GROUP: Final = "gatekey.stores"
 """Entry-point group: the name is the URL scheme, the object a callable ``from_url(url) -> KeyStore``."""
 
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}")  # RFC 3986 3.1
+
 _Loader = Callable[[], Callable[[str], "KeyStore"]]
 
 
@@ -37,6 +40,8 @@ def _plugin(point: EntryPoint) -> _Loader:
         except Exception as error:
             package = point.dist.name if point.dist is not None else point.value
             raise StoreError(f"the store for {point.name}:// in the package {package} cannot be loaded") from error
+        if not callable(from_url):
+            raise StoreError(f"the entry point of the store for {point.name}:// is no callable")
         return from_url
 
     return load
@@ -54,6 +59,6 @@ def create_store(url: str) -> KeyStore:
     """
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in SCHEMES:
-        shown = scheme if separator and scheme.isascii() and scheme.replace("+", "").isalnum() else "(none)"
+        shown = scheme if separator and _SCHEME.fullmatch(scheme) else "(none)"
         raise UnknownScheme(f"no store for the scheme {shown}; known: {', '.join(sorted(SCHEMES))}")
     return SCHEMES[scheme]()(url)

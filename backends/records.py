@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, Self, TypeVar
@@ -13,7 +14,9 @@ __all__ = ["FoundKey", "KeyRecord", "KeyState", "Organization", "Page", "SecretH
 
 T = TypeVar("T")
 
-_DIGEST: Final = 32  # bytes of SHA-256
+_STORED: Final = re.compile(
+    r"(?P<scheme>hmac-sha256(?:-sha256)?):(?P<version>0|[1-9][0-9]{0,8}):(?P<digest>[0-9a-f]{64})"
+)
 
 
 class KeyState(StrEnum):
@@ -46,22 +49,10 @@ class SecretHash:
     @classmethod
     def decode(cls, text: str) -> Self:
         """Inverse of ``encode``. Raises ``ValueError`` (whose message holds nothing of ``text``) for anything else."""
-        scheme, _, rest = text.partition(":")
-        version, _, digits = rest.partition(":")
-        if (
-            scheme not in (cls._PLAIN, cls._PREHASHED)
-            or len(digits) != 2 * _DIGEST
-            or not version.isascii()
-            or not version.isdecimal()
-        ):
+        match = _STORED.fullmatch(text)
+        if match is None:
             raise ValueError("not of the form hmac-sha256:<pepper version>:<64 hex digits>")
-        try:
-            digest = bytes.fromhex(digits)
-        except ValueError:
-            raise ValueError("the digest is not 64 hex digits") from None
-        if len(digest) != _DIGEST:
-            raise ValueError("the digest is not 64 hex digits")
-        return cls(int(version), digest, scheme == cls._PREHASHED)
+        return cls(int(match["version"]), bytes.fromhex(match["digest"]), match["scheme"] == cls._PREHASHED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

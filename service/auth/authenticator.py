@@ -91,6 +91,7 @@ class Authenticator:
             return Decision(credentials)
         started = self._clock.age()
         cached = self._cache.peek(credentials.api_key)
+        self._metrics.waiting(1)
         try:
             if cached is not None and cached.loaded is not None:
                 entry = await self._cache.reread(credentials.api_key, cached, budget=self._budget)
@@ -101,6 +102,8 @@ class Authenticator:
         else:
             self._metrics.cache_lookup("miss")
             decision = self._from_store(request, credentials, entry)
+        finally:
+            self._metrics.waiting(-1)
         decision.store_seconds = self._clock.age() - started
         return decision
 
@@ -109,13 +112,19 @@ class Authenticator:
             self._peppers.waste(credentials.secret.reveal())
             return Decision(Reason.UNKNOWN_KEY, source=Source.STORE)
         reason = self._evaluate(request, credentials, entry.loaded)
+        if reason is Reason.BAD_SECRET and not self._cache.is_recent(entry):
+            return Decision(Reason.STORE_UNAVAILABLE)  # so slow that the secret may have been rotated meanwhile
         return Decision(reason, source=Source.STORE, key=entry.loaded.record)
 
     def _without_store(
         self, request: AccessRequest, credentials: Credentials, error: Exception, *, had_fresh: bool
     ) -> Decision:
-        """No answer from the store: a record past its time may still allow, and nothing may be refused."""
-        if isinstance(error, StoreUnavailable) and not had_fresh:
+        """No answer from the store: a record past its time may still allow, and nothing may be refused.
+
+        Where it was not even asked because it is overloaded, it may well be answering: then the announcements must come.
+        """
+        unanswered = isinstance(error, StoreUnavailable) or (isinstance(error, Overloaded) and self._cache.link_is_up())
+        if unanswered and not had_fresh:
             loaded = self._cache.stale(credentials.api_key)
             if loaded is not None:
                 reason = self._evaluate(request, credentials, loaded)
@@ -129,7 +138,8 @@ class Authenticator:
 
     def _evaluate(self, request: AccessRequest, credentials: Credentials, loaded: LoadedKey) -> Reason:
         try:
-            secret_matches = self._peppers.matches(credentials.secret.reveal(), loaded.record.secret)
+            record = loaded.record
+            secret_matches = self._peppers.matches(credentials.secret.reveal(), record.secret, record.previous_secret)
         except UnknownPepper:
             return Reason.STORE_CORRUPT  # the stored hash cannot be checked by this installation
         return evaluate(

@@ -7,6 +7,7 @@ the second: an invalidation that arrives while a load is under way wins over tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
@@ -89,7 +90,7 @@ class KeyCache:
         self._waiting = 0
         self._epoch = 0
         self._generations = [0] * _STRIPES
-        self._heartbeat_at = clock.age()
+        self._heartbeat_at = float("-inf")  # no trust in announcements before the first sign of life
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
@@ -111,9 +112,11 @@ class KeyCache:
         if age >= self._ttl or (age >= _UNTRUSTED_LINK_TTL and not self.link_is_up()):
             return None
         entry.used = True
-        if now >= entry.refresh_at and self._loop is not None:
+        loop = self._loop  # once: closing takes it away at any moment
+        if now >= entry.refresh_at and loop is not None:
             entry.refresh_at = now + 1.0  # whoever comes next within a second need not ask again
-            self._loop.call_soon_threadsafe(self._refresh, api_key)
+            with contextlib.suppress(RuntimeError):  # the loop has ended, so there is nobody to refresh for
+                loop.call_soon_threadsafe(self._refresh, api_key)
         return entry
 
     def is_recent(self, entry: CacheEntry) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from service.auth.reasons import Reason
 from service.auth.secret import Secret
-from service.auth.tokens import api_key_problem, secret_problem
+from service.auth.tokens import MAX_LENGTH, api_key_problem, secret_problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,14 +78,19 @@ def read_credentials(
     if not found:
         return Reason.MISSING_CREDENTIALS, presented
     api_key, secret = found[0]
-    if (len(found) > 1 and found[1] != found[0]) or _refused_key(api_key) or secret_problem(secret):
+    if (len(found) > 1 and found[1] != found[0]) or _refused(api_key) or secret_problem(secret):
         return Reason.MALFORMED_KEY, True
     return Credentials(api_key, Secret(secret)), True
 
 
+def _refused(api_key: str) -> bool:
+    """Whether a public handle is malformed; what is too long must not fill the memory of the known ones."""
+    return len(api_key) > MAX_LENGTH or _refused_key(api_key)
+
+
 @lru_cache(maxsize=4096)
 def _refused_key(api_key: str) -> bool:
-    """Whether a public handle is malformed; remembered, because the same keys come again and again."""
+    """Remembered, because the same keys come again and again."""
     return api_key_problem(api_key) is not None
 
 

@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import idna
 
@@ -24,9 +24,14 @@ OWN_HOST: Final = "@gatekey"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _MAX_HOST: Final = 253
+_MAX_HOST_PORT: Final = _MAX_HOST + len(".:65535") + 8  # and some space around; longer texts must not fill the caches
+_MAX_RULE: Final = 2048
 _MAX_PORT: Final = 65535
 _AMBIGUOUS: Final = re.compile(rb"%|//|\\|[\x00-\x1f\x7f]|/\.{1,2}(?:/|$|;)")
-_URL: Final = re.compile(r"(?P<scheme>[a-z]+)://(?P<authority>[^/?#\\]*)(?P<path>/[^?#]*)?(?P<rest>[?#].*)?", re.ASCII)
+_PATH_SAFE: Final = "/:@!$&'()*+,;=~"  # what a path may hold unencoded (RFC 3986 3.3)
+_URL: Final = re.compile(
+    r"(?P<scheme>https?)://(?P<authority>[^/?#\\]*)(?P<path>/[^?#]*)?(?P<rest>[?#].*)?", re.ASCII | re.IGNORECASE
+)
 
 
 class Target:
@@ -62,14 +67,19 @@ def parse_target_url(text: str) -> Target | None:
     if "://" not in text:
         return parse_target(text, "https", "/")
     match = _URL.fullmatch(text.strip())
-    if match is None or match["scheme"] not in _DEFAULT_PORTS:
+    if match is None:
         return None
-    return parse_target(match["authority"], match["scheme"], match["path"] or "/")
+    return parse_target(match["authority"], match["scheme"].lower(), match["path"] or "/")
+
+
+def _parse_host(text: str) -> _HostPort | None:
+    """Canonical host and explicit port (``None`` where there is none)."""
+    return _parse_short_host(text) if len(text) <= _MAX_HOST_PORT else None
 
 
 @lru_cache(maxsize=8192)
-def _parse_host(text: str) -> _HostPort | None:
-    """Canonical host and explicit port (``None`` where there is none); remembered, because hosts repeat."""
+def _parse_short_host(text: str) -> _HostPort | None:
+    """Remembered, because hosts repeat."""
     text = text.strip(" \t")
     if text.startswith("["):
         host, bracket, port = text[1:].partition("]")
@@ -91,29 +101,35 @@ def _is_port(text: str) -> bool:
 
 def _ipv6(text: str) -> str | None:
     try:
-        return f"[{IPv6Address(text).compressed}]" if "%" not in text else None
+        address = IPv6Address(text)
     except AddressValueError:
         return None
+    if address.scope_id is not None or address.ipv4_mapped is not None:
+        return None  # a zone means something on one machine only; Python versions spell mapped addresses differently
+    return f"[{address.compressed}]"
 
 
 def _canonical_host(text: str) -> str | None:
     """Lower-cased, IDNA-encoded (UTS 46) and without a trailing dot; ``None`` when it is no host name or IPv4 address."""
-    host = text.lower().removesuffix(".")
+    host = text.lower()
     if not host.isascii():
         try:
             host = idna.encode(host, uts46=True).decode("ascii")
         except (idna.IDNAError, UnicodeError):
             return None
+    host = host.removesuffix(".")
     if not 0 < len(host) <= _MAX_HOST or not all(_LABEL.fullmatch(label) for label in host.split(".")):
         return None
-    if host.rpartition(".")[
-        2
-    ].isdecimal():  # looks like an IPv4 address, so it must be one (WHATWG URL, RFC 3986 3.2.2)
+    if _ends_in_number(host):  # so it must be an IPv4 address (WHATWG URL, RFC 3986 3.2.2)
         try:
             return str(IPv4Address(host))
         except AddressValueError:
             return None
     return host
+
+
+def _ends_in_number(host: str) -> bool:
+    return host.rpartition(".")[2].isdecimal()
 
 
 class _Rule(NamedTuple):
@@ -128,7 +144,7 @@ class _Rule(NamedTuple):
     def text(self) -> str:
         port = "" if self.port is None or self.port == _DEFAULT_PORTS.get(self.scheme or "") else f":{self.port}"
         prefix = "" if self.scheme is None else f"{self.scheme}://"
-        return f"{prefix}{'*.' if self.wildcard else ''}{self.host}{port}{self.path or ''}"
+        return f"{prefix}{'*.' if self.wildcard else ''}{self.host}{port}{quote(self.path or '', _PATH_SAFE)}"
 
     def covers(self, target: Target) -> bool:
         if self.scheme is not None and target.scheme != self.scheme:
@@ -140,6 +156,8 @@ class _Rule(NamedTuple):
 
 def canonical_domain(text: str) -> str:
     """The one spelling of a rule; raises ``ValueError`` (without repeating the text) when it is none."""
+    if len(text) > _MAX_RULE:
+        raise ValueError(f"must have at most {_MAX_RULE} characters")
     return OWN_HOST if text.strip().lower() == OWN_HOST else _parse_rule(text).text()
 
 
@@ -150,19 +168,17 @@ def _parse_rule(text: str) -> _Rule:
     path: str | None = None
     authority = text
     if "://" in text:
-        match = _URL.fullmatch(text[: text.index("://")].lower() + text[text.index("://") :])
-        if match is None or match["scheme"] not in _DEFAULT_PORTS or match["rest"]:
+        match = _URL.fullmatch(text)
+        if match is None or match["rest"]:
             raise ValueError("must be a host, host:port, *.host, or an http(s) origin or URL prefix without query")
-        scheme, authority = match["scheme"], match["authority"]
+        scheme, authority = match["scheme"].lower(), match["authority"]
         path = _prefix(match["path"] or "/")
     elif "/" in text:
         raise ValueError("a rule with a path needs a scheme, for instance https://")
     wildcard = authority.startswith("*.")
     parsed = _parse_host(authority.removeprefix("*."))
-    if parsed is None or (wildcard and (parsed.host.startswith("[") or parsed.host[-1].isdecimal())):
-        raise ValueError("is not a host name or IP address with an optional port")
-    if wildcard and "*" in parsed.host:
-        raise ValueError("may hold one * only, as the whole first label")
+    if parsed is None or (wildcard and (parsed.host.startswith("[") or _ends_in_number(parsed.host))):
+        raise ValueError("is not a host name or IP address with an optional port, * being the whole first label only")
     return _Rule(scheme, parsed.host, parsed.port, path, wildcard)
 
 
@@ -187,12 +203,10 @@ def _decoded(path: str) -> str | None:
     """
     if not path.startswith("/") or "%2f" in path.lower():
         return None
-    raw = unquote_to_bytes(path)
-    if _AMBIGUOUS.search(raw):
-        return None
     try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
+        raw = unquote_to_bytes(path)
+        return None if _AMBIGUOUS.search(raw) else raw.decode("utf-8")
+    except UnicodeError:
         return None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,15 +29,16 @@ __all__ = ["KeyFileError", "LineProblem", "Seed", "read_key_lines"]
 
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_HASH: Final = re.compile(r"(?:hmac-sha256:(?P<version>[0-9]{1,9})|sha256):(?P<digest>[0-9a-f]{64})")
+_HASH: Final = re.compile(r"(?:hmac-sha256:(?P<version>[0-9]{1,9})|sha256):(?P<digest>[0-9A-Fa-f]{64})")
+_FIELD: Final = re.compile(r"[a-z_]{1,30}")  # a mistyped name is told; whatever else stands there could be a secret
 _MAX_PROBLEMS: Final = 100
 _MAX_METADATA: Final = 8192  # bytes
 _MAX_NAME: Final = 200
 _REQUIRED: Final = frozenset({"organization_id", "api_key", "domains"})
 _OPTIONAL: Final = frozenset(
     {
-        "secret_token", "secret_hash", "scopes", "networks", "origins", "is_active", "expires_at", "name", "metadata",
-        "key_id", "state", "created_at", "critical",
+        "secret_token", "secret_hash", "previous_secret_hash", "scopes", "networks", "origins", "is_active", "expires_at",
+        "name", "metadata", "key_id", "state", "created_at", "critical",
     }
 )  # fmt: skip
 
@@ -74,7 +76,10 @@ class _Problem(ValueError):
 
 
 def read_key_lines(lines: Iterable[bytes], *, peppers: Peppers, now: datetime) -> Seed:
-    """All keys of an import file; raises ``KeyFileError`` if any line is wrong. Blank lines count, but hold nothing."""
+    """All keys of an import file; raises ``KeyFileError`` if any line is wrong.
+
+    Lines that are blank or say the same as an earlier one are counted, and otherwise nothing.
+    """
     problems: list[LineProblem] = []
     records: dict[str, KeyRecord] = {}
     key_ids: set[str] = set()
@@ -84,8 +89,10 @@ def read_key_lines(lines: Iterable[bytes], *, peppers: Peppers, now: datetime) -
             continue
         try:
             record = _record(_parsed(line), peppers, now)
+            if records.get(record.api_key) == record:
+                continue  # the same key once more changes nothing
             if record.api_key in records:
-                raise _Problem("api_key: stands on an earlier line already")
+                raise _Problem("api_key: stands on an earlier line already, with other fields")
             if record.key_id in key_ids:
                 raise _Problem("key_id: stands on an earlier line already")
         except ValueError as error:
@@ -112,7 +119,9 @@ def _parsed(line: bytes) -> dict[str, Any]:
         return found
 
     try:
-        data = json.loads(line.decode("utf-8"), object_pairs_hook=no_duplicates)
+        data = json.loads(
+            line.decode("utf-8"), object_pairs_hook=no_duplicates, parse_float=_finite, parse_constant=_finite
+        )
     except _Problem:
         raise
     except (ValueError, RecursionError):
@@ -121,11 +130,19 @@ def _parsed(line: bytes) -> dict[str, Any]:
         raise _Problem("is not a JSON object")
     unknown = data.keys() - _REQUIRED - _OPTIONAL
     if unknown:
-        raise _Problem(f"{min(unknown)[:40]!r} is no field")
+        name = min(unknown)
+        raise _Problem(f"{name}: is no field" if _FIELD.fullmatch(name) else "holds something that is no field")
     missing = _REQUIRED - data.keys()
     if missing:
         raise _Problem(f"{min(missing)}: is missing")
     return data
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _Problem("holds a number that is not finite")
+    return number
 
 
 def _record(data: dict[str, Any], peppers: Peppers, now: datetime) -> KeyRecord:
@@ -135,6 +152,9 @@ def _record(data: dict[str, Any], peppers: Peppers, now: datetime) -> KeyRecord:
         organization_id=_matching(data, "organization_id", _SLUG, "must be lower-case letters, digits and -"),
         api_key=_api_key(data),
         secret=_secret(data, peppers),
+        previous_secret=None
+        if data.get("previous_secret_hash") is None
+        else _hash(data, "previous_secret_hash", peppers),
         domains=_rules(data, "domains", canonical_domain),
         scopes=_scopes(data),
         origins=_rules(data, "origins", canonical_origin),
@@ -188,15 +208,19 @@ def _secret(data: dict[str, Any], peppers: Peppers) -> SecretHash:
         if problem:
             raise _Problem(f"secret_token: {problem}")
         return peppers.hash(value)
-    match = _HASH.fullmatch(_text(data, "secret_hash"))
+    return _hash(data, "secret_hash", peppers)
+
+
+def _hash(data: dict[str, Any], field: str, peppers: Peppers) -> SecretHash:
+    match = _HASH.fullmatch(_text(data, field))
     if match is None:
-        raise _Problem("secret_hash: must be hmac-sha256:<pepper version>:<64 hex> or sha256:<64 hex>")
+        raise _Problem(f"{field}: must be hmac-sha256:<pepper version>:<64 hex> or sha256:<64 hex>")
     digest = bytes.fromhex(match["digest"])
     if match["version"] is None:
         return peppers.wrap_sha256(digest)
     version = int(match["version"])
     if version not in peppers.versions:
-        raise _Problem("secret_hash: names a pepper version that is not configured")
+        raise _Problem(f"{field}: names a pepper version that is not configured")
     return SecretHash(version, digest)
 
 
@@ -226,9 +250,9 @@ def _flag(data: dict[str, Any], field: str, *, default: bool) -> bool:
 
 def _state(data: dict[str, Any]) -> KeyState:
     active = _flag(data, "is_active", default=True)
-    state = data.get("state")
-    if state is None:
+    if data.get("state") is None:
         return KeyState.ACTIVE if active else KeyState.DISABLED
+    state = _text(data, "state")
     if state not in set(KeyState):
         raise _Problem(f"state: must be one of {', '.join(KeyState)}")
     if "is_active" in data and active != (state == KeyState.ACTIVE):
@@ -246,8 +270,8 @@ def _time(data: dict[str, Any], field: str) -> datetime | None:
     if value.tzinfo is None:
         raise _Problem(f"{field}: needs a time zone, for instance a final Z")
     try:
-        return datetime.fromtimestamp(value.timestamp(), tz=UTC)
-    except (OverflowError, ValueError):
+        return value.astimezone(UTC)
+    except OverflowError:
         raise _Problem(f"{field}: is out of range") from None
 
 
@@ -269,7 +293,7 @@ def _metadata(data: dict[str, Any]) -> str:
     try:
         encoded = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:
-        raise _Problem("metadata: holds something that is not JSON") from None
+        raise _Problem("metadata: holds a number or a text that cannot be stored") from None
     if len(encoded) > _MAX_METADATA:
         raise _Problem(f"metadata: at most {_MAX_METADATA} bytes")
     return encoded.decode()

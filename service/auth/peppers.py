@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Peppers", "UnknownPepper"]
 
-_SOME_DIGEST: Final = bytes(32)
+_BLOCK: Final = 64  # bytes; HMAC replaces a longer key by its digest (RFC 2104), at every use if nobody did so before
 
 
 class UnknownPepper(LookupError):
@@ -29,9 +29,13 @@ class Peppers:
     def __init__(self, by_version: Mapping[int, bytes], *, current: int) -> None:
         if current not in by_version:
             raise ValueError("the current pepper version is not among the configured ones")
-        self._by_version = dict(by_version)
+        self._by_version = {
+            version: pepper if len(pepper) <= _BLOCK else hashlib.sha256(pepper).digest()
+            for version, pepper in by_version.items()
+        }
         self._current = current
         self._key = self._by_version[current]
+        self._nobodys = SecretHash(current, bytes(32))
         self._fingerprint_key = hmac.digest(self._key, b"gatekey fingerprint", "sha256")
 
     def __repr__(self) -> str:
@@ -50,19 +54,24 @@ class Peppers:
         """The stored form of a secret of which only the SHA-256 digest is known (an import)."""
         return SecretHash(self._current, hmac.digest(self._key, digest, "sha256"), prehashed=True)
 
-    def matches(self, secret: str, stored: SecretHash) -> bool:
-        """Whether ``stored`` was made from ``secret``, in constant time; raises ``UnknownPepper``."""
+    def matches(self, secret: str, stored: SecretHash, previous: SecretHash | None = None) -> bool:
+        """Whether ``stored`` or ``previous`` was made from ``secret``, in constant time; raises ``UnknownPepper``.
+
+        Every refusal is one SHA-256 and two HMACs, whatever forms the hashes have and whether there is a previous one.
+        """
+        data = secret.encode()
+        digest = hashlib.sha256(data).digest()
+        return self._equals(data, digest, stored) or self._equals(data, digest, previous or self._nobodys)
+
+    def waste(self, secret: str) -> None:
+        """The work of a refusal by ``matches``: an unknown key must not be told from a wrong secret by time."""
+        self.matches(secret, self._nobodys)
+
+    def _equals(self, data: bytes, digest: bytes, stored: SecretHash) -> bool:
         key = self._by_version.get(stored.pepper_version)
         if key is None:
             raise UnknownPepper
-        data = secret.encode()
-        if stored.prehashed:
-            data = hashlib.sha256(data).digest()
-        return hmac.compare_digest(hmac.digest(key, data, "sha256"), stored.digest)
-
-    def waste(self, secret: str) -> None:
-        """The same work as ``matches``: an unknown key must not be told from a wrong secret by time."""
-        hmac.compare_digest(hmac.digest(self._key, secret.encode(), "sha256"), _SOME_DIGEST)
+        return hmac.compare_digest(hmac.digest(key, digest if stored.prehashed else data, "sha256"), stored.digest)
 
     def fingerprint(self, text: str) -> str:
         """12 hex digits that group what is the same without telling what it is, for log lines about unknown keys."""

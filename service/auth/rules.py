@@ -18,6 +18,7 @@ __all__ = ["KeyRules", "canonical_network", "canonical_origin", "canonical_scope
 
 MAX_SCOPES: Final = 32
 
+_MAX_ORIGIN: Final = 300  # characters: scheme, the longest host, a port; longer texts must not fill the cache
 _SCOPE: Final = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,64}")  # scope-token of RFC 6749 3.3, without comma
 _RESERVED: Final = "gatekey:"
 
@@ -112,7 +113,7 @@ class KeyRules:
         """Whether the request's ``Origin`` may use the key; a key bound to origins refuses a request without one."""
         if not self._origins:
             return True
-        return origin is not None and _origin(origin) in self._origins
+        return origin is not None and len(origin) <= _MAX_ORIGIN and _origin(origin) in self._origins
 
     def network_allowed(self, ip: str) -> bool:
         """Whether the client's address may use the key; a key bound to networks refuses an unknown address."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = [
+    "MAX_LENGTH",
     "api_key_problem",
     "checksum",
     "generate_api_key",
@@ -24,13 +25,16 @@ __all__ = [
     "secret_problem",
 ]
 
+MAX_LENGTH: Final = 256
+"""Characters that an ``api_key`` or a ``secret_token`` may have."""
+
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CHECKSUM_LENGTH: Final = 6
 _KEY_BODY: Final = 22  # base62 digits: 131 bits
 _SECRET_BODY: Final = 43  # base62 digits: 256 bits
 _OWN_KEY: Final = re.compile(r"gk_(?:live|test)_[0-9A-Za-z]{28}")
 _OWN_SECRET: Final = re.compile(r"gks_[0-9A-Za-z]{49}")
-_PRINTABLE: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,256}")  # printable ASCII without space and comma
+_PRINTABLE: Final = re.compile(rf"[\x21-\x2b\x2d-\x7e]{{1,{MAX_LENGTH}}}")  # printable ASCII without space and comma
 
 
 def checksum(text: str) -> str:
@@ -67,7 +71,7 @@ def secret_problem(text: str) -> str | None:
 
 def _problem(text: str, prefix: str, own: re.Pattern[str]) -> str | None:
     if not _PRINTABLE.fullmatch(text):
-        return "must be 1 to 256 characters of printable ASCII without space or comma"
+        return f"must be 1 to {MAX_LENGTH} characters of printable ASCII without space or comma"
     if not text.startswith(prefix):
         return None  # imported: existing clients keep what they have
     if not own.fullmatch(text):

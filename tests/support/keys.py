@@ -18,12 +18,12 @@ def make_organization(organization_id: str = "acme", **fields: Any) -> Organizat
     return Organization(**{"organization_id": organization_id, "created_at": START, **fields})
 
 
-def make_key(api_key: str = "key-one", *, secret: str = SECRET, **fields: Any) -> KeyRecord:
+def make_key(api_key: str = "key-one", *, secret: str | SecretHash = SECRET, **fields: Any) -> KeyRecord:
     defaults: dict[str, Any] = {
         "key_id": f"key_{api_key}",
         "organization_id": "acme",
         "api_key": api_key,
-        "secret": hash_secret(secret),
+        "secret": secret if isinstance(secret, SecretHash) else hash_secret(secret),
         "domains": (DOMAIN,),
         "created_at": START,
         "updated_at": START,

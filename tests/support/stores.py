@@ -1,13 +1,23 @@
-"""A real in-memory store behind a gate: look-ups can be held, failed and counted, writes go straight through."""
+"""Real stores as tests need them: one whose look-ups can be held, and how the contract suite makes each kind of store."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import pickle
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
+from backends.factory import SCHEMES, create_store
 from backends.memory import MemoryKeyStore
+from service.observe.metrics import Metrics
+from service.observe.store import ObservedStore
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    from backends.contract import KeyStore
     from backends.records import FoundKey
 
 
@@ -44,3 +54,71 @@ class GatedStore(MemoryKeyStore):
         """Return once a look-up waits at the gate."""
         async with asyncio.timeout(5):
             await self._arrived.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUnderTest:
+    """A store of one test's own, not yet open, and the way behind it."""
+
+    store: KeyStore
+    stored: Callable[[], Awaitable[bytes]]
+    """The back door: everything that is stored at the moment, read without the store's own methods."""
+
+
+class StoreKind(Protocol):
+    """How the contract suite makes one kind of store. A new store is entered in ``KINDS``, and nowhere else."""
+
+    network: bool
+    """It has a server that can be down, hang or be cut off: ``tests/contract/test_store_faults.py`` does that to it."""
+
+    def missing(self) -> str:
+        """What this machine lacks to run it, ``""`` for nothing."""
+
+    def make(self, name: str) -> AbstractAsyncContextManager[StoreUnderTest]:
+        """A store whose data is apart from every other test's by ``name`` (a schema, a key prefix, a file), not by cleaning."""
+
+
+class _Memory:
+    network = False
+
+    def missing(self) -> str:
+        return ""
+
+    @asynccontextmanager
+    async def make(self, name: str) -> AsyncIterator[StoreUnderTest]:  # noqa: ARG002 - every memory store is apart
+        store = create_store("memory://")
+        assert isinstance(store, MemoryKeyStore)
+
+        async def stored() -> bytes:
+            return pickle.dumps({name: value for name, value in vars(store).items() if name != "_listeners"})
+
+        yield StoreUnderTest(store, stored)
+
+
+class _Observed:
+    """The wrapper that counts and times, around another kind."""
+
+    def __init__(self, inner: StoreKind) -> None:
+        self._inner = inner
+        self._metrics = Metrics(store="memory", version="test")  # one for all tests: it is slow to make
+        self.network = False  # the inner kind's faults are tested with the inner kind
+
+    def missing(self) -> str:
+        return self._inner.missing()
+
+    @asynccontextmanager
+    async def make(self, name: str) -> AsyncIterator[StoreUnderTest]:
+        async with self._inner.make(name) as inner:
+            yield StoreUnderTest(ObservedStore(inner.store, self._metrics), inner.stored)
+
+
+KINDS: Mapping[str, StoreKind] = {"memory": _Memory()}
+"""By URL scheme."""
+
+WRAPPERS: Mapping[str, StoreKind] = {"observed(memory)": _Observed(KINDS["memory"])}
+"""Stores that the product puts around others; they keep the same contract."""
+
+
+def contract_params() -> list[str]:
+    """What the contract suite runs with: every scheme that the product knows, whether it is in ``KINDS`` or not."""
+    return [*sorted(SCHEMES), *sorted(WRAPPERS)]

@@ -1,0 +1,72 @@
+"""What is special about the memory store; the contract suite holds it to everything else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from backends.memory import MemoryKeyStore
+from tests.support.keys import make_key, make_organization
+
+
+class Collector:
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def key_changed(self, api_key: str) -> None:
+        self.events.append(api_key)
+
+    def everything_changed(self) -> None:
+        self.events.append("everything")
+
+    def heartbeat(self) -> None:
+        self.events.append("heartbeat")
+
+
+@pytest.fixture
+async def store() -> MemoryKeyStore:
+    store = MemoryKeyStore()
+    await store.open()
+    await store.add_organization(make_organization())
+    return store
+
+
+async def test_two_memory_stores_share_nothing(store: MemoryKeyStore) -> None:
+    """Each is a world of its own."""
+    other = MemoryKeyStore()
+    await other.open()
+    await store.add(make_key("one"))
+    assert await other.find("one") is None
+
+
+async def test_a_change_is_announced_before_its_call_returns(store: MemoryKeyStore) -> None:
+    """In the very step: there is no moment between write and announcement."""
+    collector = Collector()
+    watcher = asyncio.create_task(store.watch(collector))
+    await asyncio.sleep(0)
+    await store.add(make_key("one"))
+    assert collector.events == ["everything", "heartbeat", "one"]
+    watcher.cancel()
+    await asyncio.wait({watcher})
+    assert store._listeners == []
+
+
+async def test_a_new_organization_is_no_reason_to_forget_everything(store: MemoryKeyStore) -> None:
+    """It has no keys yet."""
+    collector = Collector()
+    watcher = asyncio.create_task(store.watch(collector))
+    await asyncio.sleep(0)
+    await store.add_organization(make_organization("new"))
+    await store.add_many([make_organization("new")], [])
+    assert collector.events == ["everything", "heartbeat"]
+    watcher.cancel()
+    await asyncio.wait({watcher})
+
+
+async def test_no_call_waits(store: MemoryKeyStore) -> None:
+    """Which is what makes each write atomic: driven by hand, a call ends at its first step."""
+    with pytest.raises(StopIteration):
+        store.add(make_key("one")).send(None)
+    with pytest.raises(StopIteration):
+        store.find("one").send(None)

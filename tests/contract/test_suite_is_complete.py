@@ -1,0 +1,77 @@
+"""No store escapes the contract suite: neither one that is new, nor one that is left out of a test."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from tests.support.servers import ROOT, clean_environment
+from tests.support.stores import KINDS, WRAPPERS, contract_params
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FAULTS = ROOT / "tests/contract/test_store_faults.py"
+UNTESTED = "escaped"
+
+
+def run_suite(plugins: Path, *arguments: str) -> str:
+    """What pytest prints for the contract suite in an installation with a store that this checkout does not know."""
+    plugins.joinpath("newstore.py").write_text("def from_url(url): raise RuntimeError\n", encoding="utf-8")
+    metadata = plugins / "newstore-1.0.dist-info"
+    metadata.mkdir()
+    metadata.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: newstore\nVersion: 1.0\n", encoding="utf-8")
+    metadata.joinpath("entry_points.txt").write_text(
+        f"[gatekey.stores]\n{UNTESTED} = newstore:from_url\n", encoding="utf-8"
+    )
+    environment = clean_environment()
+    environment["PYTHONPATH"] = f"{ROOT}:{plugins}"
+    tests = [str(path) for path in sorted((ROOT / "tests/contract").glob("test_store_*.py"))]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-cov", "--require-all", *arguments, *tests],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    return done.stdout
+
+
+def test_every_test_runs_with_every_store(tmp_path: Path) -> None:
+    """The number of tests with a store is that of the tests times that of the stores, a new one included."""
+    output = run_suite(tmp_path, "--collect-only", "-q")
+    stores = {*contract_params(), UNTESTED}
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, params in re.findall(r"^(\S+::\w+)\[(.+)\]$", output, re.MULTILINE):
+        for store in sorted(stores, key=len, reverse=True):
+            if params == store or params.startswith(f"{store}-"):
+                found[f"{name}[{params[len(store) :]}]"].append(store)
+                break
+        else:
+            raise AssertionError(f"{name} does not begin with its store")
+    assert len(found) > 200
+    assert all(sorted(names) == sorted(stores) for names in found.values())
+    with_store = sum(len(names) for names in found.values())
+    collected = re.search(r"^(\d+) tests? collected", output, re.MULTILINE)
+    assert collected is not None
+    without_store = len(re.findall(r"^\S+::\w+$", output, re.MULTILINE))
+    assert int(collected[1]) == with_store + without_store
+    assert without_store <= 2, "a test of the suite runs without a store"
+
+
+def test_a_new_store_that_nobody_entered_fails(tmp_path: Path) -> None:
+    """It is installed, so it is tested; and it cannot be skipped away."""
+    output = run_suite(tmp_path, "-q", "-x", "-k", f"test_what_was_added and {UNTESTED}")
+    assert f"the store for {UNTESTED}:// is not entered in KINDS" in output
+    assert re.search(r"^1 error|, 1 error", output, re.MULTILINE), output
+
+
+def test_a_store_on_the_network_has_its_faults_tested() -> None:
+    """Through a proxy that refuses, cuts and stalls; the memory store has no network to fail."""
+    if any(kind.network for kind in {**KINDS, **WRAPPERS}.values()):
+        assert FAULTS.exists(), "write the fault tests before entering the first store on the network"
