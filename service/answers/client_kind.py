@@ -6,6 +6,7 @@ script, an image or a frame asked for must not be answered with a redirect to a 
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["is_browser", "is_form_post"]
 
 _HTML: Final = ("text/html", "application/xhtml+xml")
+_COVERS_HTML: Final = ("*/*", "*", "text/*")
+"""Ranges that name no type and take HTML like anything else; what accepts nothing but them says nothing about itself."""
 _FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
+_WEIGHT: Final = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?", re.ASCII)  # RFC 9110 12.4.2
 
 
 def is_browser(
@@ -52,8 +56,11 @@ def is_browser(
 
 
 def is_form_post(method: str, header: Callable[[str], str]) -> bool:
-    """Whether a browser sent a form, whose body a redirect would lose."""
-    return method not in ("GET", "HEAD") and _media_type(header("content-type")) in _FORMS
+    """Whether a browser (as ``is_browser`` tells) sent a form: all that it sends by navigating, even an empty one.
+
+    The redirect to the login page loses its body, so nobody may be sent back to where the form went.
+    """
+    return method not in ("GET", "HEAD", "OPTIONS") and not _is_json(_media_type(header("content-type")))
 
 
 def _is_prefetch(header: Callable[[str], str]) -> bool:
@@ -65,27 +72,26 @@ def _media_type(value: str) -> str:
 
 
 def _is_json(media_type: str) -> bool:
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+    """A JSON MIME type as the WHATWG defines it (``application/problem+json`` is one)."""
+    return media_type in ("application/json", "text/json") or media_type.endswith("+json")
 
 
 @lru_cache(maxsize=1024)
 def _wants_page(accept: str, *, unsure: str) -> bool:
     """What ``Accept`` (RFC 9110 12.5.1) says; remembered, because there are few different ones."""
-    html = json = -1.0
-    concrete = False
+    html = json = 0.0
+    says_nothing = True
     for item in accept.split(","):
-        media_type = _media_type(item)
+        media_type, quality = _media_type(item), _quality(item)
         if media_type in _HTML:
-            html = max(html, _quality(item))
+            html = max(html, quality)
         elif _is_json(media_type):
-            json = max(json, _quality(item))
-        elif media_type and media_type != "*/*":
-            concrete = True
+            json = max(json, quality)
+        if media_type and not (media_type in _COVERS_HTML and quality > 0):
+            says_nothing = False
     if html > 0 and html >= json:
         return True
-    if html >= 0 or json >= 0 or concrete:
-        return False
-    return unsure == "browser"
+    return says_nothing and unsure == "browser"
 
 
 def _quality(item: str) -> float:
@@ -93,9 +99,5 @@ def _quality(item: str) -> float:
     for parameter in item.split(";")[1:]:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "q":
-            try:
-                quality = float(value.strip())
-            except ValueError:
-                return 1.0
-            return quality if 0 <= quality <= 1 else 1.0
+            return float(value) if _WEIGHT.fullmatch(value.strip()) else 1.0
     return 1.0

@@ -5,15 +5,13 @@ Besides a signed address only a plain local path passes, and only one that every
 
 from __future__ import annotations
 
-import hashlib
 import re
-from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Final, NamedTuple
+from unicodedata import normalize
+from urllib.parse import unquote
 
-from itsdangerous import BadData, URLSafeTimedSerializer
-from itsdangerous.timed import TimestampSigner
-
-from service.auth.domains import parse_target_url
+from service.answers.signing import SignedValues
+from service.auth.domains import Target, parse_target, parse_target_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from service.auth.clock import Clock
     from service.auth.secret import Secret
 
-__all__ = ["NextUrls", "clocked_serializer", "safe_next"]
+__all__ = ["NextUrls", "safe_next"]
 
 _LIFETIME: Final = 600  # seconds
 _MAX_LENGTH: Final = 2048
@@ -29,8 +27,11 @@ _MAX_LENGTH: Final = 2048
 _LOCAL: Final = re.compile(
     r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?"
 )
-_TREACHEROUS: Final = re.compile(r"//|/\.{1,2}(?:/|$|;)|%(?:2f|5c|0[0-9a-f]|1[0-9a-f]|7f|2e|25)", re.IGNORECASE)
-_LOOPS: Final = re.compile(r"/(?:login|logout)(?:$|/)")
+_TREACHEROUS: Final = re.compile(r"//|\\|/\.{1,2}(?:/|$|;)|%(?:2f|5c|0[0-9a-f]|1[0-9a-f]|7f|2e|25)", re.IGNORECASE)
+_SIGN_IN: Final = re.compile(r"/(?:login|logout)(?:[/;]|$)")
+_ABSOLUTE: Final = re.compile(r"(?P<origin>https?://[^/?#]+)(?P<path>[^?#]*)")
+# Printable ASCII but for the space, which parsers strip, and the backslash, which they read as a slash.
+_PLAIN_URL: Final = re.compile(r"https?://[\x21-\x5b\x5d-\x7e]+")
 
 
 def safe_next(text: str) -> str | None:
@@ -38,39 +39,54 @@ def safe_next(text: str) -> str | None:
 
     Refused, among others: anything with a scheme or authority, ``//``, backslashes, dot segments, control characters
     and tabs or newlines (which URL parsers delete), the same in percent escapes (which somebody might decode once
-    more), characters outside ASCII (which normalization can turn into slashes and dots), and the login page itself.
+    more), characters outside ASCII that normalization turns into slashes or dots, and the login page itself.
     """
     if len(text) > _MAX_LENGTH or not _LOCAL.fullmatch(text):
         return None
     path = text.partition("?")[0]
-    if _TREACHEROUS.search(path) or _LOOPS.match(path):
+    decoded = normalize("NFKC", unquote(path))
+    if _TREACHEROUS.search(path) or _TREACHEROUS.search(decoded) or _SIGN_IN.match(decoded):
         return None
     return text
+
+
+class _Place(NamedTuple):
+    """An origin, or (``below``) all origins whose hosts lie below its host."""
+
+    origin: Target
+    below: bool = False
+
+    def covers(self, target: Target) -> bool:
+        origin = self.origin
+        if (target.scheme, target.port) != (origin.scheme, origin.port):
+            return False
+        return target.host.endswith(f".{origin.host}") if self.below else target.host == origin.host
 
 
 class NextUrls:
     """Mints and accepts ``next`` values and the login page's address.
 
-    ``hosts`` are the other hosts that may be gone back to (``app.example.com``, ``.example.com`` for all below it);
+    ``hosts`` are the other hosts that may be gone back to: ``app.example.com``, ``app.example.com:8443``, or
+    ``.example.com`` for all below it (not itself); without a port only the scheme's default one is meant.
     ``public_url`` is Gatekey's own origin (``""``: the one of the request), ``login_url`` a path or an absolute URL.
     """
 
     def __init__(self, secret: Secret, *, hosts: Iterable[str], public_url: str, login_url: str, clock: Clock) -> None:
-        self._serializer = clocked_serializer(secret, "gatekey next", clock)
-        self._hosts = tuple(host.lower().removesuffix(".") for host in hosts)
+        self._signed = SignedValues(secret, purpose="gatekey next", lifetime=_LIFETIME, clock=clock)
         self._public_url = public_url.rstrip("/")
         self._login_url = login_url
+        self._places = (*_origin(self._public_url), *(place for host in hosts for place in _listed(host)))
 
     def login_location(self, *, base: str, destination: str) -> str:
         """The login page's address with a signed ``next``; absolute, on ``base`` (an origin) unless settings say else."""
         login = self._login_url
         if login.startswith("/"):
             login = (self._public_url or base) + login
-        return f"{login}{'&' if '?' in login else '?'}next={quote(self.mint(destination), safe='')}"
+        return f"{login}{'&' if '?' in login else '?'}next={self.mint(self._worth_returning_to(destination))}"
 
     def mint(self, destination: str) -> str:
         """A signed ``next`` for an absolute URL, valid for 10 minutes."""
-        return str(self._serializer.dumps(destination))
+        return self._signed.sign(destination)
 
     def accept(self, value: str, *, own_origin: str) -> str | None:
         """Where to go, or ``None``: a signed value that still holds, or a plain local path; never raises.
@@ -79,41 +95,38 @@ class NextUrls:
         """
         if value.startswith("/"):
             return safe_next(value)
-        try:
-            destination = self._serializer.loads(value, max_age=_LIFETIME)
-        except BadData:
-            return None
-        if not isinstance(destination, str) or len(destination) > 4 * _MAX_LENGTH:
-            return None
-        return destination if self._may_go_to(destination, own_origin) else None
+        destination = self._signed.read(value)
+        return destination if isinstance(destination, str) and self._may_go_to(destination, own_origin) else None
+
+    def _worth_returning_to(self, destination: str) -> str:
+        """``destination``, or its site's root when it is the login page (a loop) or too long to be carried around."""
+        match = _ABSOLUTE.match(destination)
+        if match is None:
+            return destination
+        login_page = self._login_url.partition("?")[0]
+        if login_page.startswith("/"):
+            path = unquote(match["path"])
+            loops = path == login_page or _SIGN_IN.match(path) is not None
+        else:
+            loops = match[0] == login_page
+        return f"{match['origin']}/" if loops or len(destination) > _MAX_LENGTH else destination
 
     def _may_go_to(self, destination: str, own_origin: str) -> bool:
         """Checked although we signed it: the settings may have changed, and a proxy may forward any host."""
-        if not destination.isascii() or not destination.isprintable() or "\\" in destination or " " in destination:
+        if len(destination) > _MAX_LENGTH or not _PLAIN_URL.fullmatch(destination):
             return False
         target = parse_target_url(destination)
-        own = parse_target_url(own_origin)
-        if target is None or "://" not in destination or urlsplit(destination).scheme not in ("http", "https"):
-            return False
-        if own is not None and (target.scheme, target.host, target.port) == (own.scheme, own.host, own.port):
-            return True
-        public = parse_target_url(self._public_url) if self._public_url else None
-        if public is not None and (target.scheme, target.host, target.port) == (
-            public.scheme,
-            public.host,
-            public.port,
-        ):
-            return True
-        return any(target.host == host or (host.startswith(".") and target.host.endswith(host)) for host in self._hosts)
+        if target is None or (own_origin.startswith("https:") and target.scheme != "https"):
+            return False  # also a page that was reached safely but does not lead on safely
+        return any(place.covers(target) for place in (*_origin(own_origin), *self._places))
 
 
-def clocked_serializer(secret: Secret, salt: str, clock: Clock) -> URLSafeTimedSerializer:
-    """A signing serializer that takes the time from ``clock``."""
+def _origin(url: str) -> list[_Place]:
+    target = parse_target_url(url) if url else None
+    return [] if target is None else [_Place(target)]
 
-    class ClockedSigner(TimestampSigner):
-        def get_timestamp(self) -> int:
-            return int(clock.wall())
 
-    return URLSafeTimedSerializer(
-        secret.reveal(), salt=salt, signer=ClockedSigner, signer_kwargs={"digest_method": hashlib.sha256}
-    )
+def _listed(host: str) -> list[_Place]:
+    """What an entry of the allowed hosts means for each scheme."""
+    targets = [parse_target(host.removeprefix("."), scheme, "/") for scheme in ("https", "http")]
+    return [_Place(target, below=host.startswith(".")) for target in targets if target is not None]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from service.answers.http_errors import HttpError
 
 __all__ = ["Pages"]
 
@@ -26,6 +29,7 @@ class Pages:
         self.content_security_policy = "; ".join(
             (
                 "default-src 'none'",
+                "img-src data:",  # the empty icon, which saves the request for /favicon.ico
                 f"style-src 'sha256-{digest}'",
                 "form-action 'self'",
                 "base-uri 'none'",
@@ -33,9 +37,11 @@ class Pages:
             )
         )
 
-    def error(self, status: int, title: str, detail: str, request_id: str) -> str:
+    def error(self, status: int, said: HttpError, request_id: str) -> str:
         """The page of an error."""
-        return self._error.render(style=self._style, status=status, title=title, detail=detail, request_id=request_id)
+        return self._error.render(
+            style=self._style, status=status, title=said.title, detail=said.detail, request_id=request_id
+        )
 
     def login(self) -> str:
         """The login page."""

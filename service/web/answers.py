@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from urllib.parse import quote
 
 from flask import Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from service.answers.client_kind import is_browser, is_form_post
 from service.answers.denial import Denial
+from service.auth.credentials import Form
 from service.auth.reasons import REASONS
+from service.doors.attempt import credentials_of
 from service.web.wsgi_request import WsgiRequest
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from service.runtime import Gatekey
 
 __all__ = ["ApiError", "flask_response", "render_denial", "render_error"]
+
+UNAUTHORIZED: Final = 401
+_URL_SAFE: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "\\")
 
 
 class ApiError(HTTPException):
@@ -40,22 +46,14 @@ def flask_response(answer: Answer) -> Response:
 
 def render_denial(gatekey: Gatekey, reason: Reason, *, presented: bool, client: str) -> Answer:
     """The answer to the current request, refused for ``reason``, outside the proxy doors."""
-    raw = WsgiRequest(request.environ)
-    browser = _browser(gatekey, raw, presented=presented, client=client)
-    form_post = browser and is_form_post(raw.method, raw.header)
-    login_location = ""
-    if browser and REASONS[reason].status == 401:  # noqa: PLR2004 - HTTP
-        scheme, _ = gatekey.proxies.scheme_and_client(raw)
-        origin = f"{scheme}://{raw.host}"
-        destination = f"{origin}/" if form_post else origin + _path_and_query(raw)
-        login_location = gatekey.next_urls.login_location(base="", destination=destination)
+    caller = _Caller.of_request(gatekey, presented=presented, client=client)
     denial = Denial(
         reason,
-        browser=browser,
-        form_post=form_post,
+        browser=caller.browser,
+        form_post=caller.form_post,
         request_id=g.gatekey_request_id,
         credential_presented=presented,
-        login_location=login_location,
+        login_location=caller.login_location(gatekey) if REASONS[reason].status == UNAUTHORIZED else "",
     )
     return gatekey.responder.denial(denial)
 
@@ -63,28 +61,55 @@ def render_denial(gatekey: Gatekey, reason: Reason, *, presented: bool, client: 
 def render_error(
     gatekey: Gatekey, status: int, *, detail: str = "", extra: list[tuple[str, str]] | None = None
 ) -> Answer:
-    """The answer to the current request, failed with ``status``."""
-    raw = WsgiRequest(request.environ)
-    presented = any(raw.header(name) for name in ("x-api-key", "x-secret-token", "authorization"))
+    """The answer to the current request, failed with ``status``; a view's own 401 is answered like a refusal."""
+    _, presented = credentials_of(WsgiRequest(request.environ), frozenset(Form))
+    caller = _Caller.of_request(gatekey, presented=presented, client="auto")
     return gatekey.responder.http_error(
         status,
-        browser=_browser(gatekey, raw, presented=presented, client="auto"),
+        browser=caller.browser,
         request_id=g.gatekey_request_id,
         detail=detail,
         extra=extra,
-    )
-
-
-def _browser(gatekey: Gatekey, raw: WsgiRequest, *, presented: bool, client: str) -> bool:
-    return is_browser(
-        method=raw.method,
-        header=raw.header,
         credential_presented=presented,
-        client=client,
-        unsure=gatekey.settings.unsure_client,
+        login_location=caller.login_location(gatekey) if status == UNAUTHORIZED else "",
+        form_post=caller.form_post,
     )
+
+
+class _Caller(NamedTuple):
+    """Who sent the current request, as far as the form of an answer depends on it."""
+
+    raw: WsgiRequest
+    browser: bool
+    form_post: bool
+
+    @classmethod
+    def of_request(cls, gatekey: Gatekey, *, presented: bool, client: str) -> Self:
+        raw = WsgiRequest(request.environ)
+        browser = is_browser(
+            method=raw.method,
+            header=raw.header,
+            credential_presented=presented,
+            client=client,
+            unsure=gatekey.settings.unsure_client,
+        )
+        return cls(raw, browser, form_post=browser and is_form_post(raw.method, raw.header))
+
+    def login_location(self, gatekey: Gatekey) -> str:
+        """The login page's address for a browser, with where to go afterwards (never back into a lost form post)."""
+        if not self.browser:
+            return ""
+        scheme, _ = gatekey.proxies.scheme_and_client(self.raw)
+        origin = f"{scheme}://{self.raw.host}"
+        destination = f"{origin}/" if self.form_post else origin + _path_and_query(self.raw)
+        return gatekey.next_urls.login_location(base="", destination=destination)
 
 
 def _path_and_query(raw: WsgiRequest) -> str:
-    query = request.environ.get("QUERY_STRING", "")
-    return raw.path + (f"?{query}" if query else "")
+    query = _as_in_url(request.environ.get("QUERY_STRING", ""))
+    return _as_in_url(raw.path) + (f"?{query}" if query else "")
+
+
+def _as_in_url(text: str) -> str:
+    """Raw bytes of a request line (which PEP 3333 gives as Latin-1) as a URL may hold them; escapes stay as they are."""
+    return quote(text.encode("latin-1", "replace"), safe=_URL_SAFE)
