@@ -2,6 +2,7 @@
 
 Stock Flask gives every async view a loop of its own and closes it afterwards. Here they all run on the worker's loop
 (Granian RSGI) or, under any other WSGI server, on one loop in a thread that starts with the first need, after any fork.
+Nobody waits without a limit: not for a view, not for the loop's start or end.
 """
 
 from __future__ import annotations
@@ -11,39 +12,42 @@ import atexit
 import contextlib
 import os
 import threading
+import weakref
 from concurrent.futures import Future
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from flask import Flask
 
+from service.loop_call import DeadlineExceeded, LoopCall, PortalClosed
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
-    from contextvars import Context
 
 __all__ = ["DeadlineExceeded", "Portal", "PortalClosed", "PortalFlask"]
 
+# Imported here and not where it is used: a fork in the middle of an import leaves the child waiting for it for ever.
+try:
+    import uvloop
+
+    _new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+except ImportError:
+    _new_event_loop = asyncio.new_event_loop
+
 _START_LIMIT: Final = 10.0  # seconds
-_STOP_LIMIT: Final = 5.0
+_SHUTDOWN_LIMIT: Final = 6.0
+_CANCEL_LIMIT: Final = 1.0  # for tasks that were cancelled; before and after the shutdown
+_STOP_LIMIT: Final = _SHUTDOWN_LIMIT + 2 * _CANCEL_LIMIT + 1.0
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_MISSING: Final = object()
-
-
-class DeadlineExceeded(TimeoutError):
-    """A view took longer than it may; it was cancelled, and its caller need not wait for that."""
-
-
-class PortalClosed(RuntimeError):
-    """The loop has stopped; whoever waited for it is told instead of waiting for ever."""
+_STOPPED: Final = "the event loop has stopped"
 
 
 class Portal:
     """The way from worker threads to the loop.
 
-    ``startup`` and ``shutdown`` are coroutine functions that run on the loop first and last when the portal owns it.
-    ``deadline`` is the seconds that a view may take.
+    ``startup`` and ``shutdown`` are coroutine functions that run on the loop first and last when the portal owns it;
+    ``shutdown`` also after a failed ``startup``. ``deadline`` is the seconds that a view may take.
     """
 
     def __init__(
@@ -56,152 +60,147 @@ class Portal:
         self._startup = startup
         self._shutdown = shutdown
         self._deadline = deadline
+        self._begin()
+        _alive.add(self)
+
+    def _begin(self) -> None:
+        """Start from nothing: a child process has none of its parent's threads, so it needs a loop of its own."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._pending: set[Future[Any]] = set()
-        self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._after_fork)
+        self._closed = False
+        self._pending: set[LoopCall[Any]] = set()
+        self._lock = threading.Lock()  # guards the fields above; never held while anybody waits
+        self._starting = threading.Lock()
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use the loop of the server; whoever runs it starts and stops what lives on it."""
-        self._loop = loop
+        with self._lock:
+            self._loop = loop
+            self._closed = False
 
     def detach(self) -> None:
-        """The server's loop is about to stop: everybody who waits for it is told now."""
-        self._loop = None
+        """The server's loop is about to stop: everybody who waits for it is told now, and no other loop is started."""
+        self._close()
         self._abandon()
 
     def run(self, function: Callable[_P, Coroutine[Any, Any, _R]], *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Run a coroutine function on the loop and wait for its result, from any thread but the loop's own.
 
         Context variables go in and changed ones come back. Raises what the function raises, ``DeadlineExceeded`` after
-        the deadline (the task is then cancelled), ``PortalClosed`` when the loop stops meanwhile.
+        the deadline (the task is then cancelled), ``PortalClosed`` when the loop stops meanwhile or the task is cancelled.
         """
-        loop = self._running_loop()
+        loop = self.start()
         _refuse_to_wait_for_oneself(loop)
-        context = copy_context()
-        future: Future[_R] = Future()
-        call = _Call(loop, context, future)
-        self._pending.add(future)
+        call: LoopCall[_R] = LoopCall(loop)
+        with self._lock:
+            if self._loop is not loop:
+                raise PortalClosed(_STOPPED)
+            self._pending.add(call)
         try:
-            loop.call_soon_threadsafe(call.begin, lambda: function(*args, **kwargs))
-            return future.result(self._deadline)
-        except TimeoutError:
-            if future.done():  # the function itself raised it
-                raise
-            call.cancel()
-            raise DeadlineExceeded("the view took too long") from None
+            call.send(lambda: function(*args, **kwargs))
+            result = call.result(self._deadline)
+        except (DeadlineExceeded, PortalClosed):
+            raise  # it may still be running: its context is half-way
+        except Exception:
+            call.bring_back()
+            raise
+        else:
+            call.bring_back()
+            return result
         finally:
-            self._pending.discard(future)
-            _bring_back(context)
+            with self._lock:
+                self._pending.discard(call)
+            del call  # else an exception, its traceback and this frame hold each other
 
     def is_alive(self, timeout: float = 0.5) -> bool:
-        """Whether the loop answers within ``timeout`` seconds."""
+        """Whether the loop answers within ``timeout`` seconds; starts the portal's own one if need be."""
         answered = threading.Event()
         try:
-            self._running_loop().call_soon_threadsafe(answered.set)
-        except (RuntimeError, TimeoutError):
+            self.start().call_soon_threadsafe(answered.set)
+        except Exception:  # noqa: BLE001 - whatever keeps it from starting, it is not alive
             return False
         return answered.wait(timeout)
 
-    def stop(self) -> None:
-        """Stop the portal's own loop, if it has one; within a bounded time, idempotent."""
-        with self._lock:
-            loop, thread = self._loop, self._thread
-            if thread is None or loop is None:
-                return
-            self._loop = self._thread = None
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(loop.stop)
-            thread.join(_STOP_LIMIT)
-            self._abandon()
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        loop = self._loop
-        return loop if loop is not None else self._start()
-
-    def _start(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
+    def start(self) -> asyncio.AbstractEventLoop:
+        """The loop; the portal's own one is started with the first call, and raises what ``startup`` raises."""
+        if self._loop is not None:
+            return self._loop
+        if not self._starting.acquire(timeout=self._deadline):
+            raise DeadlineExceeded("the event loop takes too long to start")
+        try:
             if self._loop is not None:
                 return self._loop
-            if self._startup is None:
-                raise PortalClosed("the event loop has stopped")
-            started: Future[asyncio.AbstractEventLoop] = Future()
-            thread = threading.Thread(target=self._own, args=(started,), name="gatekey-loop", daemon=True)
-            thread.start()
-            self._loop = started.result(_START_LIMIT)
-            self._thread = thread
-            atexit.register(self.stop)
-            return self._loop
+            if self._closed or self._startup is None:
+                raise PortalClosed(_STOPPED)
+            return self._start_own(self._startup)
+        finally:
+            self._starting.release()
 
-    def _own(self, started: Future[asyncio.AbstractEventLoop]) -> None:
+    def stop(self) -> None:
+        """Stop the portal's own loop, if it has one, for good; within a bounded time, idempotent."""
+        loop, thread = self._close()
+        if loop is None or thread is None:
+            return
+        atexit.unregister(self.stop)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(loop.stop)
+        thread.join(_STOP_LIMIT)
+        self._abandon()
+
+    def _close(self) -> tuple[asyncio.AbstractEventLoop | None, threading.Thread | None]:
+        with self._lock:
+            before = self._loop, self._thread
+            self._loop = self._thread = None
+            self._closed = True
+        return before
+
+    def _abandon(self) -> None:
+        with self._lock:
+            calls = list(self._pending)
+        for call in calls:
+            call.abandon()
+
+    def _start_own(self, startup: Callable[[], Awaitable[None]]) -> asyncio.AbstractEventLoop:
+        started: Future[asyncio.AbstractEventLoop] = Future()
+        thread = threading.Thread(target=self._own, args=(startup, started), name="gatekey-loop", daemon=True)
+        thread.start()
+        try:
+            loop = started.result(_START_LIMIT)
+        except TimeoutError:
+            if started.cancel():
+                raise PortalClosed("the event loop did not start in time") from None
+            loop = started.result()  # it has started in this moment, or failed
+        with self._lock:
+            if self._closed:  # stopped meanwhile
+                loop.call_soon_threadsafe(loop.stop)
+                raise PortalClosed(_STOPPED)
+            self._loop, self._thread = loop, thread
+        atexit.register(self.stop)
+        return loop
+
+    def _own(self, startup: Callable[[], Awaitable[None]], started: Future[asyncio.AbstractEventLoop]) -> None:
         """Run the portal's own loop until it is stopped (its thread)."""
-        loop = _new_loop()
+        loop = _new_event_loop()
+        failure: BaseException | None = None
         try:
             try:
-                if self._startup is not None:
-                    loop.run_until_complete(_as_coroutine(self._startup))
+                loop.run_until_complete(_bounded(startup, _START_LIMIT))
             except BaseException as error:  # noqa: BLE001 - whoever started the loop gets it
-                started.set_exception(error)
-                return
-            started.set_result(loop)
-            loop.run_forever()
+                failure = error
+            else:
+                if started.set_running_or_notify_cancel():
+                    started.set_result(loop)
+                    loop.run_forever()
+            _cancel_all(loop)
             if self._shutdown is not None:
-                loop.run_until_complete(_as_coroutine(self._shutdown))
+                with contextlib.suppress(TimeoutError):
+                    loop.run_until_complete(_bounded(self._shutdown, _SHUTDOWN_LIMIT))
             _cancel_all(loop)
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
-
-    def _abandon(self) -> None:
-        for future in list(self._pending):
-            if not future.done():
-                with contextlib.suppress(Exception):  # it may have been set in this moment
-                    future.set_exception(PortalClosed("the event loop has stopped"))
-
-    def _after_fork(self) -> None:
-        """A child has none of the parent's threads, so it starts a loop of its own."""
-        self._loop = self._thread = None
-        self._pending = set()
-        self._lock = threading.Lock()
-
-
-class _Call:
-    """One call on its way over the loop."""
-
-    __slots__ = ("_context", "_future", "_loop", "_task")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, context: Context, future: Future[Any]) -> None:
-        self._loop = loop
-        self._context = context
-        self._future = future
-        self._task: asyncio.Task[Any] | None = None
-
-    def begin(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """On the loop: start the task (unless its caller has left already)."""
-        if self._future.set_running_or_notify_cancel():
-            self._task = self._loop.create_task(self._context.run(make), context=self._context)
-            self._task.add_done_callback(self._finish)
-
-    def cancel(self) -> None:
-        """From the caller's thread: nobody waits any more."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._cancel)
-
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    def _finish(self, task: asyncio.Task[Any]) -> None:
-        if self._future.done():  # abandoned
-            task.cancelled() or task.exception()
-            return
-        if task.cancelled():
-            self._future.set_exception(PortalClosed("the view was cancelled"))
-        elif (error := task.exception()) is not None:
-            self._future.set_exception(error)
-        else:
-            self._future.set_result(task.result())
+            if failure is not None and started.set_running_or_notify_cancel():
+                started.set_exception(failure)
 
 
 class PortalFlask(Flask):
@@ -229,23 +228,9 @@ def _refuse_to_wait_for_oneself(loop: asyncio.AbstractEventLoop) -> None:
         raise RuntimeError("this is the event loop's own thread: await the coroutine instead of waiting for it")
 
 
-def _bring_back(context: Context) -> None:
-    for variable, value in context.items():
-        if variable.get(_MISSING) is not value:
-            variable.set(value)
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
-
-
-async def _as_coroutine(function: Callable[[], Awaitable[None]]) -> None:
-    await function()
+async def _bounded(function: Callable[[], Awaitable[None]], seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        await function()
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
@@ -253,4 +238,15 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=_STOP_LIMIT))
+        loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_LIMIT))
+
+
+_alive: weakref.WeakSet[Portal] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for portal in list(_alive):
+        portal._begin()  # noqa: SLF001 - same module
+
+
+os.register_at_fork(after_in_child=_begin_anew)
