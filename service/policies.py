@@ -1,4 +1,7 @@
-"""The policies of the proxy doors: blocks ``[policy.<name>]`` of ``gatekey.toml``, checked as a whole, reloaded whole."""
+"""The policies of the proxy doors: blocks ``[policy.<name>]`` of ``gatekey.toml``.
+
+They are checked as a whole and put in force as a whole; a problem names the policy and the field, never the value.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from service.auth.credentials import Form
-from service.auth.rules import canonical_origin, canonical_scope
+from service.auth.rules import MAX_SCOPES, canonical_origin, canonical_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,7 +20,8 @@ __all__ = ["SLUG", "Policy", "PolicyBook", "read_policies"]
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 """An organization's identifier."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # never a dot segment: it is part of a path
+_MAX_SHOWN: Final = 64  # characters of a field that is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,10 @@ def _organization(value: Any) -> str:
 
 
 def _scopes(value: Any) -> tuple[str, ...]:
-    return tuple(canonical_scope(item) for item in _texts(value))
+    scopes = tuple(dict.fromkeys(canonical_scope(item) for item in _texts(value)))
+    if len(scopes) > MAX_SCOPES:
+        raise _Problem(f"must be at most {MAX_SCOPES} scopes: no key has more")
+    return scopes
 
 
 def _forms(value: Any) -> frozenset[Form]:
@@ -112,18 +119,24 @@ def read_policies(table: Any) -> tuple[dict[str, Policy], list[str]]:
         return policies, ["policy: must be tables, [policy.<name>]"]
     for name, block in table.items():
         if not _NAME.fullmatch(name):
-            problems.append("policy: a name may have letters, digits, _ . and -, at most 64 of them")
+            problems.append("policy: a name has 1 to 64 letters, digits, _ . and -, and does not begin with a dot")
         elif not isinstance(block, dict):
-            problems.append(f"policy.{name}: must be a table")
+            problems.append(f"policy.{name}: must be a table, [policy.{name}]")
         else:
-            fields: dict[str, Any] = {}
-            for field, value in block.items():
-                read = _FIELDS.get(field)
-                try:
-                    if read is None:
-                        raise _Problem(f"is no field of a policy; there are {', '.join(_FIELDS)}")
-                    fields[field] = read(value)
-                except ValueError as error:
-                    problems.append(f"policy.{name}.{field}: {error}")
-            policies[name] = Policy(name=name, **fields)
+            policies[name] = Policy(name=name, **_fields(name, block, problems))
     return policies, problems
+
+
+def _fields(name: str, block: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for field, value in block.items():
+        read = _FIELDS.get(field)
+        if read is None:
+            shown = field[:_MAX_SHOWN].encode("ascii", "replace").decode() if field.isprintable() else "?"
+            problems.append(f"policy.{name}.{shown}: is no field of a policy; there are {', '.join(_FIELDS)}")
+            continue
+        try:
+            fields[field] = read(value)
+        except ValueError as error:
+            problems.append(f"policy.{name}.{field}: {error}")
+    return fields
