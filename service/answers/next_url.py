@@ -30,8 +30,9 @@ _LOCAL: Final = re.compile(
 _TREACHEROUS: Final = re.compile(r"//|\\|/\.{1,2}(?:/|$|;)|%(?:2f|5c|0[0-9a-f]|1[0-9a-f]|7f|2e|25)", re.IGNORECASE)
 _SIGN_IN: Final = re.compile(r"/(?:login|logout)(?:[/;]|$)")
 _ABSOLUTE: Final = re.compile(r"(?P<origin>https?://[^/?#]+)(?P<path>[^?#]*)")
-# Printable ASCII but for the space, which parsers strip, and the backslash, which they read as a slash.
-_PLAIN_URL: Final = re.compile(r"https?://[\x21-\x5b\x5d-\x7e]+")
+# Printable ASCII but for the space, which parsers strip, and the backslash, which they read as a slash; a host that
+# ends in a dot is another one to a browser (with other cookies), though it leads to the same place.
+_PLAIN_URL: Final = re.compile(r"https?://(?![^/?#:]*\.(?:[/?#:]|$))[\x21-\x5b\x5d-\x7e]+")
 
 
 def safe_next(text: str) -> str | None:

@@ -74,8 +74,9 @@ class Process:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+        with self._process.stdout as output:
+            for line in output:
+                self._lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
 
     @property
     def lines(self) -> list[str]:

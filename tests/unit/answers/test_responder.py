@@ -103,6 +103,14 @@ def test_a_refused_form_is_answered_with_see_other(reason: Reason) -> None:
     assert (RESPONDER.denial(denial).status, header(RESPONDER.denial(denial), "location")) == (303, LOGIN)
 
 
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_an_api_client_is_never_redirected(reason: Reason) -> None:
+    """Even where somebody knows the login page."""
+    answer = RESPONDER.denial(Denial(reason, request_id="req-1", login_location=LOGIN))
+    assert (answer.status, header(answer, "location")) == (REASONS[reason].status, None)
+    assert of_http(401, login_location=LOGIN).status == 401
+
+
 @pytest.mark.parametrize("reason", UNAUTHORIZED)
 def test_a_browser_without_a_login_page_sees_why(reason: Reason) -> None:
     """Never a redirect to nowhere."""
