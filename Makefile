@@ -9,6 +9,13 @@ PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS :=
 
+# An environment whose Python is gone (upgraded, moved) is made again.
+ifneq ($(wildcard $(VENV)/.made),)
+ifneq ($(shell $(BIN)/python -c 'print(1)' 2>/dev/null),1)
+$(shell rm -f $(VENV)/.made)
+endif
+endif
+
 .PHONY: help serve test test-all lint typecheck imports lock clean setup setup-dev
 
 help: ## Show this list

@@ -80,8 +80,7 @@ def whole_number(low: int, high: int) -> Callable[[Any], int]:
 
     def read(value: Any) -> int:
         text = str(value).strip()
-        digits = not isinstance(value, (bool, float)) and text.isdecimal() and len(text) <= _DIGITS
-        if not digits or not low <= int(text) <= high:
+        if not text.isdecimal() or len(text) > _DIGITS or not low <= int(text) <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return int(text)
 

@@ -31,11 +31,11 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gatekey")
 def main() -> None:
-    r"""Gatekey decides for every request to your API whether the caller's key and secret are valid for the domain.
+    """Gatekey decides for every request to your API whether the caller's key and secret are valid for the domain.
 
     \b
     Examples:
       gatekey serve --demo        try it, with a demo key, nothing to configure
       gatekey check               are the settings right?
       gatekey doctor --url URL    is the proxy in front of Gatekey set up safely?
-    """
+    """  # noqa: D301 - click wants the character, as an escape in a raw text is not

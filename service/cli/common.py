@@ -6,27 +6,35 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backends.factory import SCHEMES
 from service.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from service.settings import Settings
 
 __all__ = ["Failed", "settings_or_fail"]
 
 
 class Failed(click.ClickException):
-    """Refused or failed: exit status 1 and one line on standard error."""
+    """Refused or failed: exit status 1 and a line on standard error for each problem."""
 
     exit_code = 1
 
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("; ".join(self.problems))
+
     def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature
-        """Print the message."""
-        click.echo(f"gatekey: {self.format_message()}", err=True)
+        """Print the problems."""
+        for problem in self.problems:
+            click.echo(f"gatekey: {problem}", err=True)
 
 
 def settings_or_fail() -> Settings:
     """The settings of the environment; ends the command with all their problems."""
     try:
-        return load_settings()
+        return load_settings(schemes=SCHEMES)
     except SettingsError as error:
-        raise Failed("\ngatekey: ".join(error.problems)) from None
+        raise Failed(error.problems) from None

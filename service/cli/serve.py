@@ -41,7 +41,7 @@ DEMO_DOMAIN = "api.example.com"
     help="rsgi answers proxies fastest; wsgi suits an application that lives inside this Flask app.",
 )
 def command(*, demo: bool, import_file: Path | None, interface: str) -> None:
-    r"""Run the service until Ctrl-C or SIGTERM.
+    """Run the service until Ctrl-C or SIGTERM.
 
     Settings come from GATEKEY_* variables and gatekey.toml; `gatekey check` shows them.
 
@@ -50,7 +50,7 @@ def command(*, demo: bool, import_file: Path | None, interface: str) -> None:
       gatekey serve --demo
       gatekey serve --import keys.jsonl
       GATEKEY_HOST=0.0.0.0 GATEKEY_PORT=9000 gatekey serve
-    """
+    """  # noqa: D301 - click wants the character, as an escape in a raw text is not
     settings = settings_or_fail()
     if demo and sys.stdout.isatty() and "log_format" not in settings.model_fields_set:
         settings = settings.model_copy(update={"log_format": "console"})
@@ -76,11 +76,13 @@ def _read_seed(settings: Settings, path: Path) -> Seed:
         with path.open("rb") as lines:
             seed = read_key_lines(lines, peppers=settings.make_peppers(), now=datetime.now(UTC))
     except KeyFileError as error:
-        raise Failed("\ngatekey: ".join([*map(str, error.problems), "nothing was imported"])) from None
+        raise Failed([*map(str, error.problems), "nothing was imported"]) from None
     except OSError as error:
-        raise Failed(f"{path.name} cannot be read ({error.strerror})") from None
+        raise Failed(f"--import: the file cannot be read ({error.strerror})") from None
     for note in seed.notes:
         click.echo(f"gatekey: {note}", err=True)
+    keys, organizations = len(seed.records), len(seed.organizations)
+    click.echo(f"gatekey: imported {keys} keys of {organizations} organizations", err=True)
     return seed
 
 
@@ -114,6 +116,8 @@ def _with_demo_key(settings: Settings, seed: Seed | None, credentials: tuple[str
     made = read_key_lines([line], peppers=settings.make_peppers(), now=datetime.now(UTC))
     if seed is None:
         return made
+    if any(record.api_key == credentials[0] for record in seed.records):
+        raise Failed("--import: the file holds the demo key's api_key; leave out --demo")
     organizations = {item.organization_id: item for item in (*seed.organizations, *made.organizations)}
     return Seed(tuple(organizations.values()), (*seed.records, *made.records))
 

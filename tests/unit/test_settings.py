@@ -187,9 +187,9 @@ BAD: list[tuple[str, str]] = [
     ("trusted_proxies", "::ffff:10.0.0.0/104"),
     ("metrics_allow", "10.0.0.0/8;192.168.0.0/16"),
     ("unsure_client", "robot"),
-    ("public_url", "auth.example.com"),
-    ("public_url", "https://auth.example.com/path"),
-    ("public_url", "ftp://auth.example.com"),
+    ("public_url", "auth.acme.example"),
+    ("public_url", "https://auth.acme.example/path"),
+    ("public_url", "ftp://auth.acme.example"),
     ("login_url", "login"),
     ("login_url", "//evil.example"),
     ("login_url", "/log in"),
@@ -397,6 +397,15 @@ def test_peppers_have_versions_and_a_current_one() -> None:
     assert highest.hash("x").pepper_version == 10
     single = load_settings({"GATEKEY_PEPPER": PEPPER}).make_peppers()
     assert single.hash("x").pepper_version == 1
+
+
+def test_a_single_pepper_is_version_1_of_several() -> None:
+    """Moving from GATEKEY_PEPPER to GATEKEY_PEPPERS keeps every stored key: the base64 is of the pepper's own bytes."""
+    old = load_settings({"GATEKEY_PEPPER": PEPPER}).make_peppers()
+    same = base64.b64encode(PEPPER.encode()).decode()
+    new = load_settings({"GATEKEY_PEPPERS": f"{_peppers('2')},1:{same}", "GATEKEY_PEPPER_CURRENT": "2"}).make_peppers()
+    assert new.matches("x", old.hash("x"))
+    assert new.hash("x").pepper_version == 2
 
 
 FORM = "GATEKEY_PEPPERS: must be <version>:<base64 of at least 32 bytes>, separated by commas, each version once"

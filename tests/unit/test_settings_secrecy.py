@@ -64,6 +64,15 @@ def test_no_value_in_the_file_is_repeated_or_raises_anything_else(document: dict
         leaks.check(said({"GATEKEY_CONFIG": str(path)}), "a problem of the settings")
 
 
+def test_no_name_in_a_broken_file_is_repeated(tmp_path: Path) -> None:
+    """The parser's own text about a table that stands twice names it."""
+    path = tmp_path / "broken.toml"
+    path.write_text(f"[{CANARY}]\n[{CANARY}]\n", encoding="utf-8")
+    text = said({"GATEKEY_CONFIG": str(path)})
+    leaks.check(text, "a problem of the file")
+    assert "not valid TOML (at line 2" in text
+
+
 @given(st.binary(max_size=60).map(lambda data: data + CANARY.encode()))
 @hypothesis_settings(max_examples=100, deadline=None)
 def test_no_piece_of_a_broken_file_is_repeated(data: bytes) -> None:

@@ -1,0 +1,138 @@
+"""The suite's search for secrets finds them: a run over a small test file that leaks fails, and does not tell the secret."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.servers import DEADLINE, ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = 'T0p-Secret/of the+leak"test'
+HEAD = f"""
+import base64, json, logging, os, sys
+from urllib.parse import quote
+from tests.support import leaks
+SECRET = base64.b64decode({base64.b64encode(SECRET.encode())!r}).decode()
+"""
+
+
+def run(tmp_path: Path, source: str) -> tuple[int, str]:
+    """The exit status and the output of a run of the suite's configuration over one test file."""
+    (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
+    (tmp_path / "test_small.py").write_text(source)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", str(tmp_path)]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environ.pop("PYTEST_ADDOPTS", None)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+WAYS = {
+    "printed": "print('x' + SECRET)",
+    "printed to standard error": "print(SECRET, file=sys.stderr)",
+    "written past Python": "os.write(1, SECRET.encode())",
+    "logged": "logging.getLogger('x').warning(SECRET)",
+    "as JSON": "print(json.dumps({'token': SECRET}))",
+    "percent-encoded": "print(quote(SECRET, safe=''))",
+    "in a Basic header": "print(base64.b64encode(b'key:' + SECRET.encode()).decode())",
+    "in a Bearer header": "print(base64.b64encode(b'k1' + SECRET.encode()).decode())",
+    "in the service's log": """
+    from service.observe.writer import LineWriter
+    LineWriter(os.open(os.devnull, os.O_WRONLY)).put(SECRET.encode())""",
+    "in a scrape": """
+    from service.observe.metrics import Metrics
+    Metrics(store='memory', version='1', revision=SECRET).render('')""",
+}
+
+
+INSIDE = ("in the service's log", "in a scrape")
+
+
+def function(way: str) -> str:
+    return re.sub(r"\W", "_", way)
+
+
+def source() -> str:
+    """One test for each way, and what else the tests below look for."""
+    leaky = "".join(f"\ndef test_{function(name)}():\n    {code}\n" for name, code in WAYS.items())
+    return f"""{HEAD}
+from service.auth.peppers import Peppers
+
+def test_hashed():
+    Peppers({{1: b"p" * 32}}, current=1).hash(SECRET)
+    print(SECRET)
+
+def test_after_hashed():
+    print(SECRET)
+
+def test_registers():
+    leaks.register(SECRET)
+{leaky}
+def test_fails():
+    assert {{"token": SECRET}} == {{}}
+
+def test_fine():
+    print("fine")
+    leaks.check("nothing", "a text")
+"""
+
+
+@pytest.fixture(scope="module")
+def leaky_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str]:
+    return run(tmp_path_factory.mktemp("leaky"), source())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_test_that_leaks_a_secret_fails_by_name(leaky_run: tuple[int, str], way: str) -> None:
+    """In whichever form and on whichever way it gets out."""
+    code, output = leaky_run
+    name = function(way)
+    what = "log or metrics" if way in INSIDE else "captured output"
+    assert code == 1
+    assert f"1 secret(s) of the tests stand in the {what} of test_small.py::test_{name}\n" in output
+    assert f"ERROR test_small.py::test_{name}" in output
+
+
+def test_a_secret_that_is_registered_later_is_found_at_the_end(leaky_run: tuple[int, str]) -> None:
+    """The run names the test that had printed it."""
+    _, output = leaky_run
+    assert "registered later, stands in the captured output of test_small.py::test_after_hashed" in output
+
+
+def test_the_secret_of_a_key_that_a_test_makes_need_not_be_registered(leaky_run: tuple[int, str]) -> None:
+    """Whatever is hashed to be stored is a secret, as long as the test lasts."""
+    _, output = leaky_run
+    assert "ERROR test_small.py::test_hashed" in output
+    assert "ERROR test_small.py::test_after_hashed" not in output
+
+
+def test_no_report_shows_a_secret(leaky_run: tuple[int, str]) -> None:
+    """Neither of a leak, nor the values of a failed assertion, nor what was captured."""
+    _, output = leaky_run
+    assert "FAILED test_small.py::test_fails" in output
+    assert "[secret of the tests]" in output
+    assert SECRET not in output
+
+
+def test_a_test_that_leaks_nothing_passes(leaky_run: tuple[int, str]) -> None:
+    """Using, registering and checking secrets is not leaking them."""
+    _, output = leaky_run
+    assert "test_fine" not in output
+
+
+def test_a_run_without_leaks_passes(tmp_path: Path) -> None:
+    """The check itself costs nothing but time."""
+    code, output = run(tmp_path, f"{HEAD}\ndef test_fine():\n    leaks.register(SECRET)\n    print('fine')\n")
+    assert code == 0, output
