@@ -20,6 +20,7 @@ _HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[^\n]{0,256}\n")
 _DEFAULTS: Final = (("Accept", "application/json"), ("User-Agent", "gatekey-doctor"), ("Connection", "close"))
 _SWITCHING: Final = 101
+_MOST_HEADS: Final = 10  # interim answers, and the real one
 _BODILESS: Final = (101, 204, 304)
 
 Lines = tuple[tuple[str, str], ...]
@@ -95,7 +96,7 @@ def parse_reply(data: bytes, *, head_only: bool, ended: bool) -> Reply | None:
     ``head_only`` says that the request was a HEAD, ``ended`` that nothing more will come: a body cut short is then
     taken as it is. A body is kept up to ``MAX_BODY``. Raises ``Garbled``.
     """
-    while True:
+    for _ in range(_MOST_HEADS):
         end = _HEAD_END.search(data, 0, MAX_HEAD)
         if end is None:
             if ended or len(data) > MAX_HEAD:
@@ -105,6 +106,8 @@ def parse_reply(data: bytes, *, head_only: bool, ended: bool) -> Reply | None:
         data = data[end.end() :]
         if status >= 200 or status == _SWITCHING:  # noqa: PLR2004 - an interim answer is followed by another one
             break
+    else:
+        raise Garbled("one interim answer after the other")
     bodiless = head_only or status in _BODILESS
     body = b"" if bodiless else _body(data, headers, ended=ended)
     return None if body is None else Reply(status=status, headers=headers, body=body)

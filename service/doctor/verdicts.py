@@ -29,6 +29,7 @@ __all__ = [
     "failed",
     "is_gatekeys",
     "is_login_redirect",
+    "is_open",
     "is_refusal",
     "passed",
     "problem_of",
@@ -135,6 +136,11 @@ def is_login_redirect(seen: Seen) -> bool:
         return "next" in parse_qs(urlsplit(seen.header("location")).query)
     except ValueError:
         return False
+
+
+def is_open(seen: Seen) -> bool:
+    """Whether the application seems to have answered, and gladly."""
+    return isinstance(seen, Reply) and seen.status < 400 and not is_login_redirect(seen)  # noqa: PLR2004 - HTTP
 
 
 def is_refusal(seen: Seen) -> bool:

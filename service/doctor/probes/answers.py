@@ -123,7 +123,7 @@ def _login_page(situation: Situation, send: Send) -> Verdict:
     if not isinstance(redirect, Reply) or not is_login_redirect(redirect):
         return skipped("there was no redirect to follow")
     location = urlsplit(redirect.header("location"))
-    if f"{location.scheme}://{location.netloc}".lower() != situation.site.origin:
+    if location.netloc and f"{location.scheme}://{location.netloc}".lower() != situation.site.origin:
         return _elsewhere(situation, location.hostname, describe(redirect))
     seen = send(Ask(target=f"{location.path}?{location.query}", headers=NAVIGATION))
     onward = (

@@ -108,7 +108,7 @@ PROBES: Final = (
     Probe(
         name="forged-x-forwarded-host",
         title="X-Forwarded-Host: one that is none, another host, and both",
-        hint=_proxy_hint("X-Forwarded-Host", _TRAEFIK, "$http_host"),
+        hint=_proxy_hint("X-Forwarded-Host", _TRAEFIK, "$gatekey_host, the map of deploy/proxies/nginx"),
         check=_forged("X-Forwarded-Host", "doctor.invalid, doctor.invalid", "doctor.invalid"),
     ),
     Probe(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from service.doctor.messages import Ask, Reply
 from service.doctor.probe import Probe
 from service.doctor.probes.context import CONTEXT
-from service.doctor.verdicts import code_of, describe, failed, is_refusal, passed, skipped, worst
+from service.doctor.verdicts import code_of, describe, failed, is_open, is_refusal, passed, skipped, worst
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +31,8 @@ _HINT: Final = (
 
 
 def _closed(_: Ask, seen: Seen) -> Verdict:
-    if not isinstance(seen, Reply):
-        return passed(describe(seen))
+    if not isinstance(seen, Reply) or seen.status >= 500:  # noqa: PLR2004 - HTTP
+        return passed(describe(seen)) if is_refusal(seen) else failed(describe(seen))
     if seen.status < 300 or any(name.startswith("x-gatekey-") for name, _ in seen.headers):  # noqa: PLR2004 - HTTP
         return failed(f"{describe(seen)} from a door")
     if code_of(seen) in _DOOR_CODES:
@@ -42,11 +42,17 @@ def _closed(_: Ask, seen: Seen) -> Verdict:
 
 def _door(*paths: str) -> Callable[[Situation, Send], Verdict]:
     def check(situation: Situation, send: Send) -> Verdict:
-        if _DOOR_CODES & {code_of(send(ask)) for ask in _questions(situation.site.path)}:
+        if _is_answered_as_by_a_door(situation.site.path, send):
             return skipped("the path itself is answered as by a door; mend what failed above first")
         return worst((ask for path in paths for ask in _questions(path)), send, _closed)
 
     return check
+
+
+def _is_answered_as_by_a_door(path: str, send: Send) -> bool:
+    if is_open(send(Ask(target=path))):
+        return False  # and no POST for it, which might change something
+    return bool(_DOOR_CODES & {code_of(send(ask)) for ask in _questions(path)})
 
 
 def _questions(path: str) -> tuple[Ask, ...]:

@@ -139,8 +139,8 @@ def _other_hosts(situation: Situation, send: Send) -> Verdict:
 
 def _not_served(_: Ask, seen: Seen) -> Verdict:
     """Anything but a success: the proxy's 404 for a host that it does not know, its 400, or Gatekey's refusal."""
-    served = isinstance(seen, Reply) and (seen.status < 300 or seen.status >= 500)  # noqa: PLR2004 - HTTP
-    return failed(describe(seen)) if served else passed(describe(seen))
+    good = is_refusal(seen) or (isinstance(seen, Reply) and 300 <= seen.status < 500)  # noqa: PLR2004 - HTTP
+    return passed(describe(seen)) if good else failed(describe(seen))
 
 
 PROBES: Final = (

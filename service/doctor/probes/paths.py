@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from service.doctor.messages import Ask, Reply
 from service.doctor.probe import Probe
 from service.doctor.probes.credentials import refused
-from service.doctor.verdicts import code_of, describe, failed, is_gatekeys, is_refusal, passed, worst
+from service.doctor.verdicts import code_of, describe, failed, is_gatekeys, is_open, is_refusal, passed, skipped, worst
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,9 +67,12 @@ def _preflight(situation: Situation, send: Send) -> Verdict:
 
 def _body(situation: Situation, send: Send) -> Verdict:
     path = situation.site.path
+    if is_open(send(Ask(target=path))):
+        return skipped("the path is open, and a POST might change something there")
+    kind = ("Content-Type", "application/x-gatekey-doctor")  # no application takes that for an order
     asks = [
-        Ask(target=path, method="POST", body=b"{}", headers=(("Content-Type", "application/json"),)),
-        Ask(target=path, method="POST", body=b"2\r\n{}\r\n0\r\n\r\n", headers=(("Transfer-Encoding", "chunked"),)),
+        Ask(target=path, method="POST", body=b"x", headers=(kind,)),
+        Ask(target=path, method="POST", body=b"1\r\nx\r\n0\r\n\r\n", headers=(kind, ("Transfer-Encoding", "chunked"))),
     ]
     return worst(asks, send, _body_refused)
 
@@ -167,12 +170,12 @@ PROBES: Final = (
     ),
     Probe(
         name="odd-methods",
-        title="DELETE, PROPFIND, BREW, TRACE, a lower-case get, OPTIONS without being a preflight",
+        title="PROPFIND, BREW, TRACE, a lower-case get, OPTIONS without being a preflight",
         hint=(
             "protect the path whatever the method (nginx: no limit_except around auth_request; no method "
             "matcher on the route)"
         ),
-        check=_methods("DELETE", "PROPFIND", "BREW", "TRACE", "get", "OPTIONS"),
+        check=_methods("PROPFIND", "BREW", "TRACE", "get", "OPTIONS"),
     ),
     Probe(
         name="head",
@@ -220,7 +223,7 @@ PROBES: Final = (
         name="absolute-form",
         title="a request target that names another host than Host",
         hint=(
-            "use the same host everywhere (nginx: $host in every proxy_set_header); an absolute target's host "
+            "use the same host everywhere (nginx: $gatekey_host, the map of deploy/proxies/nginx); an absolute target's host "
             "wins over Host"
         ),
         check=_absolute_form,
