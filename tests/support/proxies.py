@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import io
 import os
 import shutil
 import signal
@@ -24,7 +23,18 @@ from tests.support.upstream import Upstream, upstream
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["HOST", "PROXIES", "Behind", "Reply", "behind_proxy", "need_proxy", "running_proxy", "send"]
+__all__ = [
+    "HOST",
+    "PROXIES",
+    "Behind",
+    "Reply",
+    "RunningProxy",
+    "behind_proxy",
+    "find_program",
+    "need_proxy",
+    "running_proxy",
+    "send",
+]
 
 PROXIES = ("caddy", "envoy", "haproxy", "nginx", "traefik")
 HOST = "api.example.com"
@@ -51,7 +61,7 @@ class Reply:
         return next(iter(self.values(name)), None)
 
 
-def send(  # noqa: PLR0913 - the parts of a request, all but two by name
+def send(
     base: str,
     target: str,
     *,
@@ -249,7 +259,10 @@ def _caddy(plan: _Plan) -> tuple[list[str], dict[str, str]]:
 
 
 def _traefik(plan: _Plan) -> tuple[list[str], dict[str, str]]:
-    replacements = {'":80"': f'"127.0.0.1:{plan.port}"', "filename: dynamic.yml": "directory: dynamic\n  providersThrottleDuration: 50ms"}
+    replacements = {
+        '":80"': f'"127.0.0.1:{plan.port}"',
+        "filename: dynamic.yml": "directory: dynamic\n  providersThrottleDuration: 50ms",
+    }
     config = plan.copy("traefik/traefik.yml", replacements)
     dynamic = plan.folder / "dynamic"
     dynamic.mkdir()

@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = Received(method=method, target=target, headers=list(self.headers.items()), body=self._body())
         self.requests.append(request)
         key = request.value("Sec-WebSocket-Key")
-        if key is not None:
+        if key is not None and self.answer.status == 200:
             self._shake_hands(key)
             return
         self.send_response(self.answer.status)
