@@ -1,10 +1,18 @@
-"""Options and settings of the whole suite."""
+"""Options and settings of the whole suite, and its search for secrets in whatever the tests print, log or measure."""
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support import leaks
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_late: list[str] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,3 +28,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def require_all(request: pytest.FixtureRequest) -> bool:
     """Whether a missing program fails instead of being skipped."""
     return bool(request.config.getoption("--require-all"))
+
+
+def pytest_sessionstart() -> None:
+    leaks.listen()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that leaks a secret fails when it is over; no report of a failure shows one."""
+    report = yield
+    if report.longrepr is not None and report.failed:
+        text = report.longreprtext
+        if (safe := leaks.masked(text)) != text:
+            report.longrepr = safe
+    captured = [text for _, text in report.sections]
+    report.sections = [(name, leaks.masked(text)) for name, text in report.sections]
+    if report.when == "teardown":
+        problem = leaks.end_of_test(item.nodeid, captured)
+        if problem:
+            report.outcome = "failed"
+            report.longrepr = "\n".join(filter(None, [report.longreprtext, problem]))
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Secrets that a test registered after another one had printed them."""
+    _late[:] = leaks.end_of_session()
+    if _late:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for where in _late:
+        terminalreporter.write_line(f"FAILED a secret of the tests, registered later, stands in {where}", red=True)

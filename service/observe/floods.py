@@ -80,7 +80,8 @@ class Floods:
             return False
         if not window.swallowed:
             window.first_seq = item.seq
-        window.last_seq = item.seq
+        window.first_seq = min(window.first_seq, item.seq)  # threads may hand their lines over in another order
+        window.last_seq = max(window.last_seq, item.seq)
         window.swallowed[item.reason.value] += 1
         return True
 

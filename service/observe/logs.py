@@ -32,6 +32,8 @@ _SHORT: Final = 128  # characters of each text in a line that would be too long 
 _OPTIONS: Final = orjson.OPT_NON_STR_KEYS
 _SERVERS: Final = ("_granian", "granian.access")
 
+_log = structlog.get_logger(__name__)
+
 
 def configure_logging(writer: LineWriter, *, console: bool, level: str, fd: int = 1) -> None:
     """Set structlog and the standard library's logging up for this process.
@@ -90,10 +92,17 @@ def _dumps_text(event: EventDict, **_: Any) -> str:
 
 def _dumped(event: EventDict) -> bytes:
     try:
-        return orjson.dumps(event, default=str, option=_OPTIONS)
+        return orjson.dumps(event, default=_text, option=_OPTIONS)
     except TypeError:  # a lone surrogate, or a structure without end: no encoding can carry it as it is
-        plain = {str(name): printable(str(value), MAX_LINE) for name, value in event.items()}
-        return orjson.dumps(plain)
+        return orjson.dumps({_text(name): printable(_text(value), MAX_LINE) for name, value in event.items()})
+
+
+def _text(value: Any) -> str:
+    """Return ``str(value)``, or its type where that raises: a defect of somebody's value must not cost a log line."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - foreign code, which may raise anything
+        return f"<{type(value).__name__}>"
 
 
 def _as_it_is(event: EventDict) -> EventDict:
@@ -108,7 +117,7 @@ def _with_few_frames(event: EventDict) -> EventDict:
     short = [
         {
             "exc_type": item.get("exc_type"),
-            "exc_value": str(item.get("exc_value"))[:_SHORT],
+            "exc_value": _text(item.get("exc_value"))[:_SHORT],
             "frames": item.get("frames", [])[-_FEW_FRAMES:],
         }
         for item in exceptions[:_FEW_FRAMES]
@@ -118,7 +127,7 @@ def _with_few_frames(event: EventDict) -> EventDict:
 
 
 def _cut(event: EventDict) -> EventDict:
-    return {name: value if isinstance(value, int | float) else str(value)[:_SHORT] for name, value in event.items()}
+    return {name: value if isinstance(value, int | float) else _text(value)[:_SHORT] for name, value in event.items()}
 
 
 def _mask_secrets(_logger: Any, _name: str, event: EventDict) -> EventDict:
@@ -165,8 +174,16 @@ class _ForeignHandler(logging.Handler):
     def createLock(self) -> None:  # noqa: N802 - the library's name
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As the library does it, without the lock."""
+        passes = bool(self.filter(record))
+        if passes:
+            self.emit(record)
+        return passes
+
     def emit(self, record: logging.LogRecord) -> None:
+        """Never raises; the library's own way out would print the record's arguments to standard error."""
         try:
             self._lines.msg(self.format(record))
-        except Exception:  # noqa: BLE001 - logging must not raise into its caller
-            self.handleError(record)
+        except Exception as error:  # noqa: BLE001 - logging must not raise into its caller
+            _log.error("log_record_unreadable", origin=record.name, error_type=type(error).__name__)

@@ -9,10 +9,7 @@ from typing import Final
 __all__ = ["request_id_for", "trace_id_of"]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_TRACEPARENT: Final = re.compile(
-    r"(?:00|(?!00|ff)[0-9a-f]{2}(?=.{52}(?:-|$)))-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-)
-_TRACEPARENT_LENGTH: Final = 55  # of version 00; a later version may append fields after a dash
+_TRACEPARENT: Final = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
 
 def request_id_for(header: str | None) -> str:
@@ -26,7 +23,7 @@ def trace_id_of(traceparent: str | None) -> str:
     """Return the trace id of a ``traceparent`` header (W3C Trace Context 3.2), ``""`` when there is no valid one."""
     if not traceparent:
         return ""
-    match = _TRACEPARENT.match(traceparent)
-    if match is None or (len(traceparent) > _TRACEPARENT_LENGTH and traceparent.startswith("00")):
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None or (match[1] == "00" and match[3] is not None):  # only a later version may append to it
         return ""
-    return match[1]
+    return match[2]

@@ -7,13 +7,13 @@ because its mode is shared with every other process that holds it.
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import select
 import threading
 import weakref
 from collections import deque
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from service.auth.clock import SystemClock
@@ -121,11 +121,14 @@ class LineWriter:
             self._start()
 
     def flush(self, timeout: float = 2.0) -> bool:
-        """Wait until what was handed over before is written; ``False`` when it was not within ``timeout`` seconds."""
+        """Wait until what was handed over before is written, summaries of floods that are under way included.
+
+        ``False`` when it was not within ``timeout`` seconds.
+        """
         return self._reach(_Mark(), timeout)
 
     def close(self, timeout: float = 2.0) -> bool:
-        """Flush, write the summaries of floods that are under way, and end the thread; idempotent.
+        """Flush and end the thread; idempotent.
 
         A line that comes later starts the thread again, so that nothing said during a shutdown is lost.
         """
@@ -143,9 +146,14 @@ class LineWriter:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="gatekey-log", daemon=True)
+            if self._thread is not None:
+                return
+            _close_at_exit()
+            self._thread = threading.Thread(target=self._run, name="gatekey-log", daemon=True)
+            try:
                 self._thread.start()
+            except RuntimeError:  # no thread is to be had now; the next line tries again, and this one waits
+                self._thread = None
 
     def _ends(self) -> bool:
         """Leave, unless a line came in the meantime; whoever comes afterwards finds no thread and starts one."""
@@ -163,7 +171,7 @@ class LineWriter:
             marks = self._write_queue()
             last = any(mark.last for mark in marks)
             if self._floods is not None:
-                for summary in self._floods.due(everything=last):
+                for summary in self._floods.due(everything=bool(marks)):
                     self._lost += not self._write(self._notice(summary))
             self._tell_lost()
             ended = last and self._ends()
@@ -242,6 +250,7 @@ class LineWriter:
 
 
 _alive: weakref.WeakSet[LineWriter] = weakref.WeakSet()
+_closing_in = 0  # the process whose end closes its writers
 
 
 def _reset_children() -> None:
@@ -250,10 +259,20 @@ def _reset_children() -> None:
         writer._begin()  # noqa: SLF001 - same module
 
 
-def _flush_at_exit() -> None:
+def _close_at_exit() -> None:
+    """Close all writers when this process ends.
+
+    Not by ``atexit``: a worker made by ``multiprocessing`` ends without it, and its last lines say why it ended.
+    """
+    global _closing_in  # noqa: PLW0603 - one registration for each process
+    if _closing_in != os.getpid():
+        _closing_in = os.getpid()
+        Finalize(None, _close_all, exitpriority=0)
+
+
+def _close_all() -> None:
     for writer in list(_alive):
         writer.close()
 
 
 os.register_at_fork(after_in_child=_reset_children)
-atexit.register(_flush_at_exit)

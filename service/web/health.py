@@ -11,7 +11,8 @@ from service.web.answers import flask_response, render_error
 from service.web.protect import gatekey_of_app
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from ipaddress import IPv4Network, IPv6Network
 
 __all__ = ["blueprint"]
 
@@ -39,12 +40,17 @@ def metrics() -> Response:
     """The scrape, for allowed peers that did not come through a proxy; to everybody else there is no such page."""
     gatekey = gatekey_of_app()
     environ = request.environ
-    peer = parse_address(environ.get("REMOTE_ADDR") or "")
-    near = peer is None or any(peer in network for network in gatekey.settings.metrics_allow)
-    if not near or _came_through_proxy(environ):
+    if not _is_near(environ, gatekey.settings.metrics_allow) or _came_through_proxy(environ):
         return flask_response(render_error(gatekey, 404))
     body, content_type = gatekey.metrics.render(request.headers.get("Accept", ""))
     return Response(body, content_type=content_type)
+
+
+def _is_near(environ: Mapping[str, Any], allowed: Iterable[IPv4Network | IPv6Network]) -> bool:
+    """Whether the peer is in an allowed network; who may open a Unix socket is decided by its file's permissions."""
+    text = environ.get("REMOTE_ADDR") or ""
+    peer = parse_address(text)
+    return not text or (peer is not None and any(peer in network for network in allowed))
 
 
 def _came_through_proxy(environ: Mapping[str, Any]) -> bool:

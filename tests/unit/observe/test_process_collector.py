@@ -1,0 +1,56 @@
+"""Memory, CPU time and open files, from a made-up and from the real ``/proc``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.observe.process import ProcessCollector
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def figures(collector: ProcessCollector) -> dict[str, float]:
+    return {sample.name: sample.value for family in collector.collect() for sample in family.samples}
+
+
+def add_process(proc: Path, pid: int, *, command: str, ticks: int, pages: int, files: int) -> None:
+    folder = proc / str(pid)
+    (folder / "fd").mkdir(parents=True)
+    for number in range(files):
+        (folder / "fd" / str(number)).touch()
+    user, system = ticks - 1, 1
+    (folder / "stat").write_text(f"{pid} ({command}) S 1 1 1 0 -1 0 0 0 0 0 {user} {system} 0 0 20 0 1 0\n")
+    (folder / "statm").write_text(f"9999 {pages} 1 1 0 1 0\n")
+
+
+def test_figures_are_summed_over_all_workers(tmp_path: Path) -> None:
+    """A worker that is gone counts nothing; a command name with brackets and spaces confuses nobody."""
+    add_process(tmp_path, 11, command="gatekey) S (x", ticks=100, pages=10, files=3)
+    add_process(tmp_path, 12, command="gatekey", ticks=50, pages=5, files=4)
+    found = figures(ProcessCollector(lambda: [11, 12, 13], proc=tmp_path))
+    assert found == {
+        "gatekey_process_cpu_seconds_total": 150 / os.sysconf("SC_CLK_TCK"),
+        "gatekey_process_resident_memory_bytes": 15 * os.sysconf("SC_PAGE_SIZE"),
+        "gatekey_process_open_fds": 7,
+    }
+
+
+def test_without_proc_only_what_is_known_is_shown(tmp_path: Path) -> None:
+    """On a system without ``/proc`` no figure is made up."""
+    found = figures(ProcessCollector(proc=tmp_path / "missing"))
+    assert set(found) == {"gatekey_process_cpu_seconds_total"}
+    assert found["gatekey_process_cpu_seconds_total"] > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
+def test_this_process_has_memory_time_and_files() -> None:
+    """By default the figures are this process's own."""
+    found = figures(ProcessCollector())
+    assert found["gatekey_process_resident_memory_bytes"] > 1_000_000
+    assert found["gatekey_process_open_fds"] >= 3
+    assert found["gatekey_process_cpu_seconds_total"] > 0
