@@ -59,11 +59,14 @@ class Authenticator:
 
     async def decide(self, request: AccessRequest) -> Decision:
         """The decision, asking the store where the cache does not know. On the loop; never raises but for cancellation."""
+        credentials = request.credentials
+        if isinstance(credentials, Reason):
+            return Decision(credentials)
         decision = self.decide_cached(request)
         if decision is not None:
             return decision
         try:
-            return await self._decide_loaded(request)
+            return await self._decide_loaded(request, credentials)
         except Exception as error:  # noqa: BLE001 - as above
             return _failed(error)
 
@@ -85,10 +88,7 @@ class Authenticator:
         self._metrics.cache_lookup("hit")
         return Decision(reason, source=Source.CACHE, key=loaded.record)
 
-    async def _decide_loaded(self, request: AccessRequest) -> Decision:
-        credentials = request.credentials
-        if isinstance(credentials, Reason):  # decide_cached has answered; kept for the type and for safety
-            return Decision(credentials)
+    async def _decide_loaded(self, request: AccessRequest, credentials: Credentials) -> Decision:
         started = self._clock.age()
         cached = self._cache.peek(credentials.api_key)
         self._metrics.waiting(1)

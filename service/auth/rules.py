@@ -38,8 +38,11 @@ def canonical_network(text: str) -> str:
         network = ip_network(text.strip())
     except ValueError:
         raise ValueError("must be an IP network such as 192.0.2.0/24, without host bits") from None
-    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
-        raise ValueError("must be written as an IPv4 network")
+    if isinstance(network, IPv6Network):
+        if network.network_address.ipv4_mapped is not None:
+            raise ValueError("must be written as an IPv4 network")
+        if network.network_address.scope_id is not None:
+            raise ValueError("must have no zone: it means something on one machine only")
     return str(network)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,10 @@ class World:
 
     async def decide(self, *arguments: str, **fields: Any) -> Decision:
         return await self.authenticator.decide(self.request(*arguments, **fields))
+
+    @property
+    def in_flight(self) -> float | None:
+        return self.metrics.registry.get_sample_value("gatekey_decisions_in_flight")
 
     def lookups(self, result: str) -> float | None:
         return self.metrics.registry.get_sample_value("gatekey_cache_lookups_total", {"result": result})
@@ -133,8 +138,10 @@ async def test_the_reason_follows_the_order_of_the_contract(
 @pytest.mark.parametrize("reason", [Reason.MISSING_CREDENTIALS, Reason.MALFORMED_KEY])
 async def test_unusable_credentials_touch_neither_cache_nor_store(world: World, reason: Reason) -> None:
     """Rule 5: garbage costs nothing but its own refusal."""
-    decision = await world.decide(credentials=reason)
-    assert (decision.reason, decision.source) == (reason, Source.NONE)
+    cached = world.authenticator.decide_cached(world.request(credentials=reason))
+    for decision in (cached, await world.decide(credentials=reason)):
+        assert decision is not None
+        assert (decision.reason, decision.source) == (reason, Source.NONE)
     assert world.store.finds == []
     assert world.lookups("miss") == 0
 
@@ -162,22 +169,24 @@ async def test_the_secret_is_told_wrong_before_anything_of_the_key_is(world: Wor
 async def test_an_unknown_key_costs_the_same_work_as_a_wrong_secret(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counted, not timed: one HMAC each, from the store and from the negative cache."""
-    work: list[str] = []
-    for name in ("waste", "matches"):
-        original = getattr(type(PEPPERS), name)
+    """Counted, not timed, whatever is stored for the key: from the store, from the cache and from a negative entry."""
+    work: list[int] = []
+    original = hmac.digest
 
-        def counting(self: Any, *arguments: Any, _original: Any = original, _name: str = name) -> Any:
-            work.append(_name)
-            return _original(self, *arguments)
+    def counting(*arguments: Any) -> bytes:
+        work.append(1)
+        return original(*arguments)
 
-        monkeypatch.setattr(type(PEPPERS), name, counting)
-    for _ in range(2):
-        assert (await world.decide("stranger")).reason is Reason.UNKNOWN_KEY
-    assert work == ["waste", "waste"]
-    work.clear()
-    assert (await world.decide("known", "wrong")).reason is Reason.BAD_SECRET
-    assert work == ["matches"]
+    await world.store.add(make_key("rotating", previous_secret=PEPPERS.hash("the-old-one")))
+    await world.store.add(make_key("imported", secret=PEPPERS.wrap_sha256(bytes(32))))
+    monkeypatch.setattr("service.auth.peppers.hmac.digest", counting)
+    costs = set()
+    for api_key in ("stranger", "known", "rotating", "imported"):
+        for _ in range(2):
+            work.clear()
+            assert (await world.decide(api_key, "wrong")).reason in (Reason.UNKNOWN_KEY, Reason.BAD_SECRET)
+            costs.add(len(work))
+    assert costs == {2}
 
 
 async def test_an_unknown_key_is_answered_from_the_negative_entry(world: World) -> None:
@@ -234,6 +243,34 @@ async def test_a_wrong_secret_for_an_old_record_is_refused_only_with_fresh_evide
     assert (await world.decide("known", "wrong")).reason is Reason.BAD_SECRET
 
 
+async def test_a_wrong_secret_is_not_refused_by_a_record_that_was_long_on_its_way(world: World) -> None:
+    """Who joins a load that began before the rotation has no fresh evidence."""
+    world.store.hold()
+    first = asyncio.create_task(world.decide("known", "the-new-one"))
+    await world.store.arrived()
+    world.clock.advance(1.5)
+    late = [asyncio.create_task(world.decide("known", secret)) for secret in ("the-new-one", SECRET)]
+    await asyncio.sleep(0)
+    world.store.release()
+    assert [(await task).reason for task in (first, *late)] == [
+        Reason.STORE_UNAVAILABLE,
+        Reason.STORE_UNAVAILABLE,
+        Reason.OK,
+    ]
+
+
+async def test_the_previous_secret_passes_while_it_is_stored(world: World) -> None:
+    """A rotation gives clients time; from the store and from the cache."""
+    record = make_key("rotating", secret="the-new-one", previous_secret=PEPPERS.hash("the-old-one"))
+    await world.store.add(record)
+    for secret in ("the-old-one", "the-new-one", "the-old-one"):
+        assert (await world.decide("rotating", secret)).reason is Reason.OK
+    await world.store.replace(replace(record, previous_secret=None), expected_version=1)
+    world.cache.key_changed("rotating")
+    assert (await world.decide("rotating", "the-new-one")).reason is Reason.OK
+    assert (await world.decide("rotating", "the-old-one")).reason is Reason.BAD_SECRET
+
+
 # -- the three laws -------------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +303,26 @@ async def test_too_many_look_ups_are_503() -> None:
     world = World(max_loads=0)
     await fill(world)
     assert (await world.decide()).reason is Reason.OVERLOADED
+    await world.cache.close()
+
+
+async def test_under_overload_a_record_past_its_time_still_allows_while_announcements_come() -> None:
+    """A flood of unknown keys does not lock out the known ones, and does not keep a revoked one alive."""
+    world = World(max_loads=1)
+    await fill(world)
+    await world.decide()
+    world.clock.advance(150)
+    world.store.hold()
+    flood = asyncio.create_task(world.decide("stranger"))
+    await world.store.arrived()
+    world.cache.heartbeat()
+    decision = await world.decide()
+    assert (decision.reason, decision.source) == (Reason.OK, Source.STALE)
+    assert (await world.decide("known", "wrong")).reason is Reason.OVERLOADED
+    world.clock.advance(1.6)
+    assert (await world.decide()).reason is Reason.OVERLOADED
+    world.store.release()
+    await flood
     await world.cache.close()
 
 
@@ -340,6 +397,26 @@ async def test_time_spent_waiting_for_the_store_is_told(world: World) -> None:
     world.store.release()
     assert (await waiting).store_seconds == pytest.approx(0.125)
     assert (await world.decide()).store_seconds == 0
+
+
+async def test_decisions_that_wait_for_the_store_are_counted(world: World) -> None:
+    """One while it waits, none after it, whether it was answered, cancelled or failed."""
+    assert world.in_flight == 0
+    world.store.hold()
+    answered, cancelled = (asyncio.create_task(world.decide(name)) for name in ("known", "stranger"))
+    await world.store.arrived()
+    await asyncio.sleep(0)
+    assert world.in_flight == 2
+    cancelled.cancel()
+    await asyncio.wait({cancelled})
+    assert world.in_flight == 1
+    world.store.release()
+    await answered
+    assert world.in_flight == 0
+    for error in (StoreUnavailable("down"), RuntimeError("a bug")):
+        world.store.error = error
+        await world.decide("another")
+        assert world.in_flight == 0
 
 
 def test_the_reason_table_is_complete_and_keeps_the_laws() -> None:

@@ -193,6 +193,19 @@ async def test_a_waiter_that_leaves_does_not_cancel_the_load(cache: KeyCache, st
     assert cache.peek("known") is not None
 
 
+async def test_a_waiter_with_more_time_waits_longer(cache: KeyCache, store: GatedStore) -> None:
+    """Each waiter has its own deadline: the short one's end is not the long one's."""
+    store.hold()
+    patient = asyncio.create_task(load(cache, budget=60.0))
+    await store.arrived()
+    for budget in (0.0, 0.3):
+        with pytest.raises(StoreUnavailable):
+            await load(cache, budget=budget)
+    assert not patient.done()
+    store.release()
+    assert (await patient).loaded is not None
+
+
 async def test_an_error_is_shared_but_never_kept(cache: KeyCache, store: GatedStore) -> None:
     """Everybody who waited gets the error, whoever comes next gets a new try."""
     store.error = StoreUnavailable("down")
@@ -217,12 +230,12 @@ async def test_more_misses_than_allowed_are_shed(store: GatedStore, clock: FakeC
     waiting = [asyncio.create_task(load(cache, f"key-{number}")) for number in range(2)]
     await settle()
     with pytest.raises(Overloaded):
-        await load(cache, "key-0")
+        await load(cache, "key-0", budget=0.1)
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)
     with pytest.raises(Overloaded):
-        await load(cache, "key-3")
+        await load(cache, "key-3", budget=0.1)
     store.release()
     await cache.close()
 
@@ -303,6 +316,19 @@ async def test_stale_trust_ends_after_the_last_heartbeat(cache: KeyCache, clock:
     assert cache.stale("known") is None
     cache.heartbeat()
     assert cache.stale("known") is not None
+
+
+async def test_there_is_no_trust_before_the_first_sign_of_life(
+    store: GatedStore, clock: FakeClock, metrics: Metrics
+) -> None:
+    """A process that never heard an announcement does not know what it missed."""
+    cache = new_cache(store, clock, metrics)
+    await load(cache)
+    assert not cache.link_is_up()
+    assert cache.stale("known") is None
+    assert cache.peek("known") is not None
+    clock.advance(5.0)
+    assert cache.peek("known") is None
 
 
 async def test_no_stale_answer_after_an_invalidation(cache: KeyCache) -> None:
@@ -422,6 +448,25 @@ async def test_no_refresh_for_a_key_that_was_invalidated_meanwhile(
     cache.key_changed("known")
     await settle()
     assert store.finds == ["known"]
+
+
+async def test_a_thread_may_look_while_the_loop_ends(store: GatedStore, clock: FakeClock, metrics: Metrics) -> None:
+    """There is nobody left to refresh for; the answer is the same."""
+    cache = new_cache(store, clock, metrics)
+    runner = asyncio.Runner()
+
+    def in_a_thread() -> CacheEntry:
+        with runner:
+            return runner.run(load(cache))
+
+    entry = await asyncio.to_thread(in_a_thread)
+    cache.heartbeat()
+    clock.advance(1.0)
+    entry.refresh_at = clock.age()
+    assert cache.peek("known") is entry
+    await cache.close()
+    entry.refresh_at = clock.age()
+    assert cache.peek("known") is entry
 
 
 # -- rule 11: bounded -----------------------------------------------------------------------------------------------------

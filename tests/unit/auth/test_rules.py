@@ -100,7 +100,8 @@ def test_a_network_has_one_spelling(text: str, canonical: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "192.0.2.1/24", "192.0.2.0/33", "192.0.2.0/", "192.0.2", "192.0.2.0-192.0.2.9", "2001:db8::1/32", "::ffff:192.0.2.0/120",
+    ["", "x", "192.0.2.1/24", "192.0.2.0/33", "192.0.2.0/", "192.0.2", "192.0.2.0-192.0.2.9", "2001:db8::1/32",
+     "::ffff:192.0.2.0/120",
      "fe80::1%eth0", "example.com", "192.0.2.0/24,10.0.0.0/8", "01.2.3.4"],
 )  # fmt: skip
 def test_what_is_no_network_is_refused(text: str) -> None:
