@@ -1,6 +1,7 @@
 """From RSGI to WSGI: everything that is no proxy door goes to Flask on a small, bounded pool of threads.
 
-Bodies are read here, on the loop, under a deadline and a bound of our own, so that a half-sent body never holds a thread.
+Bodies are read here, on the loop, under a deadline and bounds of our own, so that a half-sent body holds neither a
+thread nor a place in the queue.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # exported without saying so
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
     from wsgiref.types import WSGIApplication, WSGIEnvironment
 
     from granian._granian import RSGIHTTPProtocol as HTTPProtocol
@@ -26,15 +28,17 @@ if TYPE_CHECKING:
 __all__ = ["Bridge", "Refused"]
 
 MAX_BODY: Final = 1024 * 1024
-_BODY_DEADLINE: Final = 10.0  # seconds for the whole body
-_SEND_DEADLINE: Final = 30.0  # seconds that a client may take for one piece of a streamed answer
+MAX_HELD: Final = 64 * MAX_BODY
+"""Bytes of all bodies that are held at one time."""
+
+_SEND_DEADLINE: Final = 30.0  # seconds that a client may take for one piece of an answer
 _BODILESS: Final = (204, 304)
 
 _log = structlog.get_logger(__name__)
 
 
 class Refused(Exception):
-    """The request never reaches Flask; ``status`` is the answer."""
+    """Flask did not answer, and nothing was sent; ``status`` is the answer."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -42,37 +46,71 @@ class Refused(Exception):
 
 
 class Bridge:
-    """Runs a WSGI application for RSGI requests on ``threads`` threads, with at most ``queued`` more waiting."""
+    """Runs a WSGI application for RSGI requests on ``threads`` threads, with at most ``queued`` more waiting.
 
-    def __init__(self, application: WSGIApplication, *, threads: int = 8, queued: int = 256) -> None:
+    ``body_deadline`` is the seconds that a client may take for its whole body.
+    """
+
+    def __init__(
+        self, application: WSGIApplication, *, threads: int = 8, queued: int = 256, body_deadline: float = 10.0
+    ) -> None:
         self._application = application
         self._limit = threads + queued
+        self._body_deadline = body_deadline
         self._in_flight = 0
+        self._held = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gatekey-view")
 
     async def handle(self, raw: RsgiRequest, protocol: HTTPProtocol) -> None:
-        """Answer one request; raises ``Refused`` 408, 413 or 503 before anything was sent."""
-        if self._in_flight >= self._limit:
-            raise Refused(503)
-        self._in_flight += 1
+        """Answer one request, or raise ``Refused``: 400, 408, 413 or 503 before the application ran, 500 when it failed."""
+        body = bytearray()
         try:
-            body = await _read_body(raw, protocol)
-            environ = _environ(raw, body)
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._pool, self._run, environ, protocol, loop)
+            await self._read_body(raw, protocol, body)
+            if self._in_flight >= self._limit:
+                raise Refused(503)
+            self._in_flight += 1
+            try:
+                loop = asyncio.get_running_loop()
+                environ = _environ(raw, bytes(body))
+                answered = await loop.run_in_executor(self._pool, self._run, environ, protocol, loop)
+            finally:
+                self._in_flight -= 1
         finally:
-            self._in_flight -= 1
+            self._held -= len(body)
+        if not answered:
+            raise Refused(500)
 
     def close(self) -> None:
         """Take no more; what runs goes on, and whoever stops the process bounds that."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, environ: WSGIEnvironment, protocol: HTTPProtocol, loop: asyncio.AbstractEventLoop) -> None:
+    async def _read_body(self, raw: RsgiRequest, protocol: HTTPProtocol, body: bytearray) -> None:
+        announced = raw.header("content-length")
+        if not announced and not raw.header("transfer-encoding"):
+            return
+        if announced.isdecimal() and int(announced) > MAX_BODY:
+            raise Refused(413)
+        try:
+            async with asyncio.timeout(self._body_deadline):
+                async for chunk in protocol:
+                    body += chunk
+                    self._held += len(chunk)
+                    if len(body) > MAX_BODY:
+                        raise Refused(413)
+                    if self._held > MAX_HELD:
+                        raise Refused(503)
+        except TimeoutError:
+            raise Refused(408) from None
+        if announced and announced != str(len(body)):
+            raise Refused(400)  # the client left or closed its side in the middle; half a body is none
+
+    def _run(self, environ: WSGIEnvironment, protocol: HTTPProtocol, loop: asyncio.AbstractEventLoop) -> bool:
+        """Call the application (a thread of the pool); ``False`` when it failed before anything was sent."""
         answer = _Answer(protocol, loop, is_head=environ["REQUEST_METHOD"] == "HEAD")
         try:
             chunks = self._application(environ, answer.start)
             try:
-                answer.send(chunks)
+                answer.send(iter(chunks))
             finally:
                 close = getattr(chunks, "close", None)
                 if close is not None:
@@ -81,7 +119,8 @@ class Bridge:
             _log.debug("client_left")
         except Exception as error:  # noqa: BLE001 - the last resort of an application
             _log.exception("application_failed", error_type=type(error).__name__)
-            answer.fail()
+            return answer.begun
+        return True
 
 
 class _Answer:
@@ -93,12 +132,14 @@ class _Answer:
         self._is_head = is_head
         self._status = 0
         self._headers: list[tuple[str, str]] = []
-        self._sent = False
+        self.begun = False
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
         """``start_response`` of PEP 3333."""
-        if exc_info is not None and self._sent:
+        if exc_info is not None and self.begun:
             raise exc_info[1].with_traceback(exc_info[2])
+        if exc_info is None and self._status:
+            raise AssertionError("start_response was called twice without exc_info")
         self._status = int(status.split(" ", 1)[0])
         self._headers = [(name.lower(), value) for name, value in headers]
         return self._no_write
@@ -107,57 +148,49 @@ class _Answer:
     def _no_write(_data: bytes) -> None:
         raise RuntimeError("the write callable of PEP 3333 is not supported; return an iterable")
 
-    def send(self, chunks: Iterable[bytes]) -> None:
+    def send(self, chunks: Iterator[bytes]) -> None:
         """Send what the application yields: in one piece when its length is announced, else as it comes."""
+        first = next((chunk for chunk in chunks if chunk), b"")  # an application may start as late as here
+        if not self._status:
+            raise AssertionError("the application did not call start_response")
         length = next((value for name, value in self._headers if name == "content-length"), None)
         if self._is_head or self._status in _BODILESS:
-            self._on_loop(self._protocol.response_empty, self._status, self._headers)
+            self._call(self._protocol.response_empty, self._status, self._headers)
         elif length is not None and int(length) <= MAX_BODY:
-            self._on_loop(self._protocol.response_bytes, self._status, self._headers, b"".join(chunks))
+            # Granian announces the true length itself; a wrong one would leave the client waiting.
+            headers = [item for item in self._headers if item[0] != "content-length"]
+            self._call(self._protocol.response_bytes, self._status, headers, first + b"".join(chunks))
         else:
-            self._stream(chunks)
+            self._stream(first, chunks)
 
-    def _stream(self, chunks: Iterable[bytes]) -> None:
-        transport = self._on_loop(self._protocol.response_stream, self._status, self._headers)
-        for chunk in chunks:
-            if chunk:
-                sending = asyncio.run_coroutine_threadsafe(_sent(transport, chunk), self._loop)
-                sending.result(_SEND_DEADLINE)
+    def _stream(self, first: bytes, chunks: Iterable[bytes]) -> None:
+        transport = self._call(self._protocol.response_stream, self._status, self._headers)
+        try:
+            for chunk in chain((first,), chunks):
+                if chunk:
+                    self._wait(_sent(transport, chunk))
+        finally:
+            del transport  # the answer ends when nobody holds this, and the traceback of an exception would
 
-    def fail(self) -> None:
-        """The application raised: 500 if nothing was sent yet."""
-        if not self._sent:
-            self._on_loop(self._protocol.response_empty, 500, [])
-
-    def _on_loop(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        self._sent = True
-
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         async def call() -> Any:
+            self.begun = True
             return function(*arguments)
 
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(_SEND_DEADLINE)
+        return self._wait(call())
+
+    def _wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Wait for the loop; a client that does not take its answer is given up, and nothing of it stays behind."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(_SEND_DEADLINE)
+        except TimeoutError:
+            future.cancel()
+            raise
 
 
 async def _sent(transport: Any, chunk: bytes) -> None:
     await transport.send_bytes(chunk)
-
-
-async def _read_body(raw: RsgiRequest, protocol: HTTPProtocol) -> bytes:
-    length = raw.header("content-length")
-    if not length and not raw.header("transfer-encoding"):
-        return b""
-    if length.isdecimal() and int(length) > MAX_BODY:
-        raise Refused(413)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_DEADLINE):
-            async for chunk in protocol:
-                body += chunk
-                if len(body) > MAX_BODY:
-                    raise Refused(413)
-    except TimeoutError:
-        raise Refused(408) from None
-    return bytes(body)
 
 
 def _environ(raw: RsgiRequest, body: bytes) -> WSGIEnvironment:
@@ -171,7 +204,7 @@ def _environ(raw: RsgiRequest, body: bytes) -> WSGIEnvironment:
         "QUERY_STRING": scope.query_string.encode("utf-8", "replace").decode("latin-1"),
         "SERVER_NAME": host.strip("[]") or "localhost",
         "SERVER_PORT": port if port.isdecimal() else "0",
-        "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
+        "SERVER_PROTOCOL": "HTTP/1.0" if scope.http_version == "1" else f"HTTP/{scope.http_version}",
         "REMOTE_ADDR": raw.peer,
         "CONTENT_LENGTH": str(len(body)) if body else "",
         "wsgi.version": (1, 0),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from service.answers.client_kind import is_browser
 from service.app import create_app
+from service.auth.credentials import Form
 from service.bridge import Bridge, Refused
+from service.doors.attempt import credentials_of
+from service.doors.refused import log_refused
 from service.observe.request_ids import request_id_for
 from service.rsgi_request import RsgiRequest
 
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Front"]
 
 MAX_HEADERS: Final = 16 * 1024
-
-_log = structlog.get_logger(__name__)
+_ALL_FORMS: Final = frozenset(Form)
 
 
 class Front:
@@ -54,7 +54,7 @@ class Front:
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
         raw = RsgiRequest(scope)
         if raw.size() > MAX_HEADERS:
-            _send(protocol, self._error(raw, 431))
+            _send(protocol, self._refusal(raw, 431))
             return
         call = self._doors.find(scope.path)
         if call is not None:
@@ -63,25 +63,27 @@ class Front:
         try:
             await self._bridge.handle(raw, protocol)
         except Refused as refused:
-            if refused.status == 503:  # noqa: PLR2004 - HTTP
-                self._gatekey.metrics.shed("bridge")
-            answer = self._error(raw, refused.status)
-            answer.headers.append(("connection", "close"))
-            _send(protocol, answer)
+            _send(protocol, self._refusal(raw, refused.status))
 
-    def _error(self, raw: RsgiRequest, status: int) -> Answer:
+    def _refusal(self, raw: RsgiRequest, status: int) -> Answer:
+        """The answer to what neither a door nor Flask gets to see; counted and logged here, because nobody else does."""
         gatekey = self._gatekey
+        if status == 503:  # noqa: PLR2004 - HTTP
+            gatekey.metrics.shed("bridge")
+        gatekey.metrics.http_request("other", status, 0.0)
+        request_id = request_id_for(raw.header("x-request-id"))
+        client_ip = gatekey.proxies.scheme_and_client(raw)[1]
+        log_refused(status, method=raw.method, path=raw.scope.path, client_ip=client_ip, request_id=request_id)
         browser = is_browser(
             method=raw.method,
             header=raw.header,
-            credential_presented=any(raw.headers(name) for name in ("x-api-key", "x-secret-token", "authorization")),
+            credential_presented=credentials_of(raw, _ALL_FORMS)[1],
             client="auto",
             unsure=gatekey.settings.unsure_client,
         )
-        gatekey.metrics.http_request("other", status, 0.0)
-        request_id = request_id_for(raw.header("x-request-id"))
-        _log.warning("request_refused", status=status, request_id=request_id)
-        return gatekey.responder.http_error(status, browser=browser, request_id=request_id)
+        answer = gatekey.responder.http_error(status, browser=browser, request_id=request_id)
+        answer.headers.append(("connection", "close"))  # what is left of the request is not read any more
+        return answer
 
 
 def _send(protocol: HTTPProtocol, answer: Answer) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from service.doors.raw import UNREADABLE
+
 if TYPE_CHECKING:
     from granian.rsgi import Scope
 
@@ -13,8 +15,7 @@ __all__ = ["RsgiRequest"]
 class RsgiRequest:
     """A ``RawRequest`` over Granian's scope.
 
-    Granian leaves values that are not ASCII out of ``get`` and ``get_all`` but not out of ``in``: such a header is
-    present and empty here.
+    Granian leaves values that are not ASCII out of ``get_all`` and ``items`` but not out of ``in``.
     """
 
     __slots__ = ("_headers", "method", "scope")
@@ -51,7 +52,7 @@ class RsgiRequest:
         """See ``RawRequest``."""
         lines: list[str] = self._headers.get_all(name)  # type: ignore[attr-defined]  # as above
         if not lines and name in self._headers:
-            return [""]
+            return [UNREADABLE]
         return lines
 
     def size(self) -> int:

@@ -27,7 +27,10 @@ _MAX_HOST: Final = 253
 _MAX_HOST_PORT: Final = _MAX_HOST + len(".:65535") + 8  # and some space around; longer texts must not fill the caches
 _MAX_RULE: Final = 2048
 _MAX_PORT: Final = 65535
-_AMBIGUOUS: Final = re.compile(rb"%|//|\\|[\x00-\x1f\x7f]|/\.{1,2}(?:/|$|;)")
+_AMBIGUOUS: Final = re.compile(
+    rb"//|\\|[\x00-\x1f\x7f]|/\.{1,2}(?:/|$|;)|%(?:2[ef5]|5c|[01][0-9a-f]|7f)", re.IGNORECASE
+)
+_BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PATH_SAFE: Final = "/:@!$&'()*+,;=~"  # what a path may hold unencoded (RFC 3986 3.3)
 _URL: Final = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?#\\]*)(?P<path>/[^?#]*)?(?P<rest>[?#].*)?", re.ASCII | re.IGNORECASE
@@ -198,10 +201,10 @@ def _is_under(path: str, prefix: str) -> bool:
 def _decoded(path: str) -> str | None:
     """The path percent-decoded once; ``None`` where two parties could read it differently.
 
-    That is: encoded slashes, dot segments (also with a path parameter), ``//``, backslashes, control characters, and a
-    percent sign that is left after decoding (a second decoding would change the path again).
+    That is: encoded slashes, dot segments (also with a path parameter), ``//``, backslashes, control characters, any of
+    these escaped twice (for whoever decodes once more), and escapes that are none.
     """
-    if not path.startswith("/") or "%2f" in path.lower():
+    if not path.startswith("/") or "%2f" in path.lower() or _BROKEN_ESCAPE.search(path):
         return None
     try:
         raw = unquote_to_bytes(path)

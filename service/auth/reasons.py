@@ -63,7 +63,7 @@ _INVALID = ("invalid_credentials", "Invalid credentials", "The API key or its se
 _BUSY = (
     "temporarily_unavailable",
     "Temporarily unavailable",
-    "The credentials cannot be checked at the moment; try again after the time in Retry-After.",
+    "The credentials cannot be checked at the moment. Please try again shortly.",
 )
 
 

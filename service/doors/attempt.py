@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from service.auth.credentials import Form, read_credentials
 from service.auth.decision import Decision
 from service.auth.reasons import Reason
+from service.doors.raw import UNREADABLE
 
 if TYPE_CHECKING:
     from service.auth.credentials import Credentials
@@ -14,15 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = ["credentials_from_values", "credentials_of", "shadowed"]
 
+_IN_AUTHORIZATION: Final = frozenset({Form.BASIC, Form.BEARER})
 _NEVER_SHADOWED: Final = frozenset({Reason.BAD_REQUEST, Reason.UNKNOWN_POLICY})
 """Mistakes in a proxy's configuration, not of a client: shadow mode must not hide them."""
 
 
 def credentials_of(raw: RawRequest, forms: frozenset[Form]) -> tuple[Credentials | Reason, bool]:
     """The presented credentials (or why there are none that count), and whether any were presented at all."""
-    return read_credentials(
-        raw.headers("x-api-key"), raw.headers("x-secret-token"), raw.headers("authorization"), forms
-    )
+    authorizations = raw.headers("authorization")
+    if UNREADABLE in authorizations and forms & _IN_AUTHORIZATION:  # of which scheme, not every server tells
+        return Reason.MALFORMED_KEY, True
+    return read_credentials(raw.headers("x-api-key"), raw.headers("x-secret-token"), authorizations, forms)
 
 
 def credentials_from_values(api_key: str, secret_token: str) -> Credentials | Reason:

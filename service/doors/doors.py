@@ -13,6 +13,7 @@ from service.answers.answer import Answer
 from service.answers.client_kind import is_browser, is_form_post
 from service.answers.denial import Denial
 from service.answers.identity import EMPTY_IDENTITY, identity_headers
+from service.answers.responder import RETRY_AFTER
 from service.auth.decision import AccessRequest, Decision, Door
 from service.auth.reasons import REASONS, Outcome, Reason
 from service.doors.attempt import credentials_of, shadowed
@@ -52,10 +53,11 @@ class DoorCall(NamedTuple):
 
 
 _DOORS: Final = {DoorKind.FORWARD: Door.FORWARD, DoorKind.NGINX: Door.NGINX, DoorKind.ENVOY: Door.ENVOY}
-_ALLOW_HEADERS: Final = (
+_COMMON: Final = (
     ("cache-control", "no-store"),
     ("vary", "Authorization, Cookie, X-Api-Key, X-Secret-Token"),
 )
+_CLOSE: Final = ("connection", "close")  # a body is still on its way, and nobody will read it
 
 
 class Doors:
@@ -115,10 +117,15 @@ class Doors:
 
     def _render_ticket(self, raw: RawRequest) -> Answer:
         """The answer that nginx's client sees. Decides, counts and logs nothing; without a valid ticket 503."""
-        denial = None if _has_body(raw) else self.tickets.read(raw.header("x-gatekey-denial"))
+        denial = self.tickets.read(raw.header("x-gatekey-denial"))
         if denial is None:
             denial = Denial(Reason.INTERNAL, request_id=request_id_for(raw.header("x-request-id")))
-        return self.responder.denial(denial)
+        elif _has_body(raw):
+            denial = Denial(Reason.BAD_REQUEST, request_id=denial.request_id)
+        answer = self.responder.denial(denial)
+        if _has_body(raw):
+            answer.headers.append(_CLOSE)
+        return answer
 
 
 class _Visit:
@@ -204,13 +211,13 @@ class _Visit:
         if decision.allowed:
             key = decision.key if decision.reason is Reason.OK else None
             identity = EMPTY_IDENTITY if key is None else identity_headers(key)
-            answer = Answer(200, [("x-request-id", request.request_id), *_ALLOW_HEADERS, *identity])
+            answer = Answer(200, [("x-request-id", request.request_id), *_COMMON, *identity])
         elif self._call.kind is DoorKind.NGINX:
             answer = self._denied_for_nginx(decision)
         else:
             answer = self._doors.responder.denial(self._denial(decision))
         if decision.reason is Reason.BAD_REQUEST:
-            answer.headers.append(("connection", "close"))  # the body is still on its way, and nobody will read it
+            answer.headers.append(_CLOSE)
         self._doors.observer.decided(request, decision, answer.status)
         return answer
 
@@ -219,11 +226,9 @@ class _Visit:
         info = REASONS[decision.reason]
         status = info.status if info.outcome is Outcome.ERROR or info.status == HTTPStatus.UNAUTHORIZED else 403
         ticket = self._doors.tickets.mint(self._denial(decision))
-        headers = [
-            ("x-request-id", self._request.request_id),
-            ("cache-control", "no-store"),
-            ("x-gatekey-denial", ticket),
-        ]
+        headers = [("x-request-id", self._request.request_id), *_COMMON, ("x-gatekey-denial", ticket)]
+        if status in RETRY_AFTER:
+            headers.append(("retry-after", RETRY_AFTER[status]))
         return Answer(status, headers)
 
     def _denial(self, decision: Decision) -> Denial:

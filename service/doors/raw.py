@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
-__all__ = ["RawRequest"]
+__all__ = ["UNREADABLE", "RawRequest"]
+
+UNREADABLE: Final = "\x80"
+"""A line whose value is not ASCII. Not every server tells what it was; no grammar of ours accepts this."""
 
 
 class RawRequest(Protocol):
-    """What a door reads. Header names are given in lower case; a header whose value is not ASCII reads as present and empty."""
+    """What a door reads. Header names are given in lower case."""
 
     @property
     def method(self) -> str:
@@ -27,7 +30,7 @@ class RawRequest(Protocol):
         """The ``Host`` header (or ``:authority``); ``""`` when there is none."""
 
     def header(self, name: str) -> str:
-        """All lines of a header joined with ``,``; ``""`` when absent."""
+        """All lines of a header joined with ``,``; ``""`` when absent or not ASCII."""
 
     def headers(self, name: str) -> list[str]:
-        """The lines of a header, as far as the server tells them apart."""
+        """The lines of a header, as far as the server tells them apart; ``UNREADABLE`` for one that is not ASCII."""

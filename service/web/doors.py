@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flask import request
-from werkzeug.routing import Rule
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import BaseConverter, Rule
 
-from service.web.answers import flask_response, render_error
+from service.web.answers import flask_response
 from service.web.protect import gatekey_of_app
 from service.web.wsgi_request import WsgiRequest
 
@@ -17,9 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["add_doors"]
 
 
+class _Anything(BaseConverter):
+    """All that follows, slashes and line feeds included: what Envoy appends is opaque."""
+
+    part_isolating = False
+    regex = "(?s:.*)"
+
+
 def add_doors(app: Flask) -> None:
     """Route ``/auth/…`` of every method to the doors; a ``Rule`` without methods, because Flask's own would add a list."""
-    app.url_map.add(Rule("/auth/<path:rest>", endpoint="gatekey.door"))
+    app.url_map.converters["anything"] = _Anything
+    app.url_map.add(Rule("/auth/<anything:rest>", endpoint="gatekey.door"))
     app.view_functions["gatekey.door"] = door
 
 
@@ -28,5 +37,5 @@ async def door(rest: str) -> Response:  # noqa: ARG001 - the door reads the path
     gatekey = gatekey_of_app()
     call = gatekey.doors.find(request.environ["PATH_INFO"])
     if call is None:
-        return flask_response(render_error(gatekey, 404))
+        raise NotFound
     return flask_response(await gatekey.doors.answer(call, WsgiRequest(request.environ)))

@@ -6,15 +6,17 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, abort, g, request
 from werkzeug.exceptions import HTTPException
 
+from service.doors.refused import log_refused
 from service.observe.request_ids import request_id_for
 from service.portal import DeadlineExceeded, PortalClosed, PortalFlask
 from service.web import api, health, login
 from service.web.answers import ApiError, flask_response, render_error
 from service.web.doors import add_doors
-from service.web.protect import gatekey_of_app
+from service.web.protect import gatekey_of_app, is_decided
+from service.web.wsgi_request import WsgiRequest
 
 if TYPE_CHECKING:
     from service.runtime import Gatekey
@@ -57,18 +59,20 @@ def make_flask_app(gatekey: Gatekey) -> Flask:
     return app
 
 
-def _begin() -> Response | None:
-    """Give the request its id, and refuse what no view should see."""
+def _begin() -> None:
+    """Give the request its id, and refuse what no view should see (a door itself says what it thinks of a body)."""
     g.gatekey_started = perf_counter()
     g.gatekey_request_id = request_id_for(request.environ.get("HTTP_X_REQUEST_ID"))
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.gatekey_request_id)
-    gatekey = gatekey_of_app()
     if _header_bytes() > MAX_HEADERS:
-        return flask_response(render_error(gatekey, 431))
-    if not _served(gatekey.settings.role, request.path):
-        return flask_response(render_error(gatekey, 404))
-    return None
+        abort(431)
+    if request.environ.get("PATH_INFO", "").startswith("//") or not _served(
+        gatekey_of_app().settings.role, request.path
+    ):
+        abort(404)  # werkzeug would take //console for /console, which a proxy's rules may not
+    if request.endpoint != "gatekey.door" and (request.content_length or 0) > MAX_BODY:
+        abort(413)
 
 
 def _finish(response: Response) -> Response:
@@ -77,19 +81,31 @@ def _finish(response: Response) -> Response:
         elapsed = perf_counter() - g.gatekey_started
         gatekey_of_app().metrics.http_request(group, response.status_code, elapsed)
     response.headers.setdefault("X-Request-Id", g.gatekey_request_id)
+    if "Allow" in response.headers:  # made of a set, which each process orders anew
+        response.headers["Allow"] = ", ".join(sorted(response.allow))
     return response
 
 
 def _http_error(error: HTTPException) -> Response:
     """Every error that has a status: Flask's own, and those that views raise."""
     if isinstance(error, ApiError):
-        return flask_response(render_error(gatekey_of_app(), error.status, detail=error.detail))
+        return _refused(error.status, detail=error.detail)
     if error.response is not None:  # a view aborted with a response of its own making
         return error.get_response()  # type: ignore[return-value]  # werkzeug types it more loosely than Flask uses it
     code = error.code or 500
     if code < 400:  # noqa: PLR2004 - a redirect that routing raised
         return error.get_response()  # type: ignore[return-value]  # as above
-    return flask_response(render_error(gatekey_of_app(), code, extra=_kept_headers(error)))
+    return _refused(code, extra=_kept_headers(error))
+
+
+def _refused(status: int, *, detail: str = "", extra: list[tuple[str, str]] | None = None) -> Response:
+    """The answer to a request that cannot be served; with a log line where no decision has left one."""
+    gatekey = gatekey_of_app()
+    if not is_decided():
+        raw = WsgiRequest(request.environ)
+        client_ip = gatekey.proxies.scheme_and_client(raw)[1]
+        log_refused(status, method=raw.method, path=request.path, client_ip=client_ip, request_id=g.gatekey_request_id)
+    return flask_response(render_error(gatekey, status, detail=detail, extra=extra))
 
 
 def _too_slow(error: Exception) -> Response:

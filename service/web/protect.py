@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from flask import Blueprint, current_app, g, request
+from flask import Blueprint, current_app, g, has_request_context, request
 from werkzeug.local import LocalProxy
 
 from service.auth.credentials import Form
@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
     from service.runtime import Gatekey
 
-__all__ = ["Principal", "api_key_required", "authorize", "authorize_waiting", "current_key", "gatekey_of_app"]
+__all__ = [
+    "Principal",
+    "api_key_required",
+    "authorize",
+    "authorize_waiting",
+    "current_key",
+    "gatekey_of_app",
+    "is_decided",
+]
 
 _ALL_FORMS: Final = frozenset(Form)
 _View = TypeVar("_View", bound="Callable[..., Any]")
@@ -48,7 +56,7 @@ _NOBODY: Final = Principal()
 
 
 def _current() -> Principal:
-    principal: Principal | None = g.get("gatekey_principal")
+    principal: Principal | None = g.get("gatekey_principal") if has_request_context() else None
     if principal is None:
         raise RuntimeError("current_key is set only inside a view that api_key_required protects")
     return principal
@@ -62,6 +70,11 @@ def gatekey_of_app() -> Gatekey:
     """The running service behind the current application."""
     gatekey: Gatekey = current_app.extensions["gatekey"]
     return gatekey
+
+
+def is_decided() -> bool:
+    """Whether a decision about the current request was made (and so counted and logged)."""
+    return "gatekey_decided" in g
 
 
 @overload
@@ -183,6 +196,7 @@ def _conclude(
     if not question.own_path and gatekey.settings.mode == "shadow":
         decision = shadowed(decision)
     gatekey.observer.decided(question, decision, decision.status)
+    g.gatekey_decided = True
     if decision.allowed:
         key = decision.key if decision.reason is Reason.OK else None
         g.gatekey_principal = (

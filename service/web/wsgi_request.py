@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from service.doors.raw import UNREADABLE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -58,18 +60,19 @@ class WsgiRequest:
 
     def header(self, name: str) -> str:
         """See ``RawRequest``."""
-        return self._value(name) or ""
+        value = self._value(name)
+        return "" if value is None or not value.isascii() else value
 
     def headers(self, name: str) -> list[str]:
         """See ``RawRequest``."""
         value = self._value(name)
         if value is None:
             return []
+        if not value.isascii():
+            return [UNREADABLE]
         return _DOUBLED_URI.split(value) if name == "x-forwarded-uri" else [value]
 
     def _value(self, name: str) -> str | None:
         key = _WITHOUT_PREFIX.get(name) or "HTTP_" + name.upper().replace("-", "_")
-        value = self._environ.get(key)
-        if value is None:
-            return None
-        return value if value.isascii() else ""
+        value: str | None = self._environ.get(key)
+        return value
