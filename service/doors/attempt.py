@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["credentials_from_values", "credentials_of", "shadowed"]
 
 _IN_AUTHORIZATION: Final = frozenset({Form.BASIC, Form.BEARER})
-_NEVER_SHADOWED: Final = frozenset({Reason.BAD_REQUEST, Reason.UNKNOWN_POLICY})
-"""Mistakes in a proxy's configuration, not of a client: shadow mode must not hide them."""
 
 
 def credentials_of(raw: RawRequest, forms: frozenset[Form]) -> tuple[Credentials | Reason, bool]:
@@ -35,7 +33,7 @@ def credentials_from_values(api_key: str, secret_token: str) -> Credentials | Re
 
 def shadowed(decision: Decision) -> Decision:
     """The decision as shadow mode answers it: what would not have been allowed is, marked and without a key's identity."""
-    if decision.allowed or decision.reason in _NEVER_SHADOWED:
+    if decision.allowed:
         return decision
     shadow = Decision(Reason.SHADOW, source=decision.source, key=decision.key, store_seconds=decision.store_seconds)
     shadow.shadowed = decision.reason

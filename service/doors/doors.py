@@ -216,7 +216,7 @@ class _Visit:
             answer = self._denied_for_nginx(decision)
         else:
             answer = self._doors.responder.denial(self._denial(decision))
-        if decision.reason is Reason.BAD_REQUEST:
+        if Reason.BAD_REQUEST in (decision.reason, decision.shadowed):
             answer.headers.append(_CLOSE)
         self._doors.observer.decided(request, decision, answer.status)
         return answer

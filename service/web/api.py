@@ -63,7 +63,7 @@ def _question(gatekey: Gatekey, body: VerifyRequest) -> AccessRequest:
         organization_id="" if caller == "gatekey" else caller,
         required_scopes=body.scopes,
         origin=body.origin,
-        client_ip=body.client_ip,
+        client_ip=body.client_ip or "",
         method=request.method,
         path=request.path,
         user_agent=request.headers.get("User-Agent", ""),

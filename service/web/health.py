@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, abort, request
 
 from service.doors.peers import parse_address
-from service.web.answers import flask_response, render_error
 from service.web.protect import gatekey_of_app
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def metrics() -> Response:
     gatekey = gatekey_of_app()
     environ = request.environ
     if not _is_near(environ, gatekey.settings.metrics_allow) or _came_through_proxy(environ):
-        return flask_response(render_error(gatekey, 404))
+        abort(404)
     body, content_type = gatekey.metrics.render(request.headers.get("Accept", ""))
     return Response(body, content_type=content_type)
 

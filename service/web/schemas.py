@@ -29,7 +29,7 @@ class VerifyRequest(BaseModel):
     secret_token: Annotated[str, Field(max_length=4096, repr=False)]
     domain: Annotated[str, Field(max_length=8192)]
     scopes: tuple[str, ...] = ()
-    client_ip: str = ""
+    client_ip: str | None = None
     origin: Annotated[str, Field(max_length=1024)] | None = None
 
     @field_validator("domain")
@@ -48,7 +48,9 @@ class VerifyRequest(BaseModel):
 
     @field_validator("client_ip")
     @classmethod
-    def _client_ip_is_an_address(cls, value: str) -> str:
+    def _client_ip_is_an_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         address = parse_address(value)
         if address is None:
             raise ValueError("must be an IP address")

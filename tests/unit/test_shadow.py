@@ -181,13 +181,15 @@ def test_a_policy_in_shadow_mode_leaves_the_others_in_earnest() -> None:
         assert knock(running, "/auth/forward/default", {}).status == 401
 
 
-def test_mistakes_in_the_proxys_configuration_are_not_hidden() -> None:
-    """A policy that does not exist is 404, and a body at a door 400: no client can cause them."""
+def test_mistakes_in_the_proxys_configuration_break_no_client_and_are_told() -> None:
+    """A policy that does not exist passes, and so does a body at a door, whose connection is still closed unread."""
     with logged_gatekey(KEYS, policies=POLICIES, environ=SHADOW) as running:
-        assert knock(running, "/auth/forward/nonsense", {}).status == 404
-        assert knock(running, "/auth/forward/acme", {}, body=b"x").status == 400
-        assert [line["reason"] for line in running.decisions()] == ["unknown_policy", "bad_request"]
-        assert counted(running, "shadow_decisions") == {}
+        assert_passed_without_identity(knock(running, "/auth/forward/nonsense", {}))
+        answer = knock(running, "/auth/forward/acme", {}, body=b"x")
+        assert_passed_without_identity(answer)
+        assert answer.header("connection") == "close"
+        assert [line["shadow_reason"] for line in running.decisions()] == ["unknown_policy", "bad_request"]
+        assert counted(running, "shadow_decisions") == {"unknown_policy": 1, "bad_request": 1}
 
 
 def test_gatekeys_own_paths_are_never_in_shadow_mode() -> None:

@@ -147,6 +147,7 @@ def test_a_back_end_reaches_its_own_organization_and_the_operator_all(
         ({"api_key": "bound"}, "origin_not_allowed"),
         ({"api_key": "bound", "origin": None}, "origin_not_allowed"),
         ({"api_key": "bound", "origin": "https://app.example.com"}, "network_not_allowed"),
+        ({"api_key": "bound", "origin": "https://app.example.com", "client_ip": None}, "network_not_allowed"),
         ({"api_key": "bound", "origin": "https://app.example.com", "client_ip": "198.51.100.1"}, "network_not_allowed"),
         ({"api_key": "bound", "origin": "https://app.example.com", "client_ip": "192.0.2.1"}, None),
         ({"secret_token": "another-secret-of-tests"}, "invalid_credentials"),
