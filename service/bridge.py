@@ -31,6 +31,8 @@ MAX_BODY: Final = 1024 * 1024
 MAX_HELD: Final = 64 * MAX_BODY
 """Bytes of all bodies that are held at one time."""
 
+_SMALL_BODY: Final = 64 * 1024  # bytes; larger ones share half of the room, so that a few of them leave room for all others
+
 _SEND_DEADLINE: Final = 30.0  # seconds that a client may take for one piece of an answer
 _BODILESS: Final = (204, 304)
 
@@ -97,7 +99,7 @@ class Bridge:
                     self._held += len(chunk)
                     if len(body) > MAX_BODY:
                         raise Refused(413)
-                    if self._held > MAX_HELD:
+                    if self._held > (MAX_HELD if len(body) <= _SMALL_BODY else MAX_HELD // 2):
                         raise Refused(503)
         except TimeoutError:
             raise Refused(408) from None

@@ -52,9 +52,7 @@ class LoopCall(Generic[_R]):
                 self._cancel_soon()
             return self._future.result()  # what was settled first: the function's own end, or the deadline
         finally:
-            del (
-                self
-            )  # else an exception, its traceback and this frame hold each other until the garbage collector comes
+            del self  # else an exception, its traceback and this frame hold each other
 
     def bring_back(self) -> None:
         """Set the context variables that the function changed in the caller's context too."""
@@ -68,9 +66,9 @@ class LoopCall(Generic[_R]):
             self._cancel_soon()
 
     def _begin(self, make: Callable[[], Coroutine[Any, Any, _R]]) -> None:
-        if not self._future.done():  # else its caller has left already
-            self._task = self._loop.create_task(_contained(make), context=self._context)
-            self._task.add_done_callback(self._finish)
+        # Where the caller has left already, a cancellation follows at once and the task never takes a step.
+        self._task = self._loop.create_task(_contained(make), context=self._context)
+        self._task.add_done_callback(self._finish)
 
     def _finish(self, task: asyncio.Task[_R]) -> None:
         if task.cancelled():

@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import os
 import threading
-import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from prometheus_client import start_http_server
 
-from backends.errors import StoreError, StoreUnavailable
 from service.portal import Portal
 from service.settings import SettingsError, read_policy_file
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from threading import Thread
     from wsgiref.simple_server import WSGIServer
 
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Gatekey"]
 
 _PING_INTERVAL: Final = 1.0  # seconds between two looks at the store
-_COUNT_EVERY: Final = 60  # looks between two counts of the keys by state
+_COUNT_INTERVAL: Final = 60.0  # seconds between two counts of the keys by state
 _STOP_LIMIT: Final = 2.0  # seconds that closing may take
 
 _log = structlog.get_logger(__name__)
@@ -88,7 +87,10 @@ class Gatekey:
         self.writer = writer
         self._seed = seed
         self._tasks: list[asyncio.Task[None]] = []
+        self._look: asyncio.Task[None] | None = None
         self._admin: tuple[WSGIServer, Thread] | None = None
+        self._ending = threading.Lock()
+        self._end: threading.Event | None = None
 
     async def start(self) -> None:
         """Open the store, load the seed, watch for changes. On the process's loop; once."""
@@ -97,44 +99,66 @@ class Gatekey:
             await self.store.add_many(self._seed.organizations, self._seed.records)
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(self.store.watch(self.cache), name="gatekey-watch"),
+            loop.create_task(self._watch_store(), name="gatekey-watch"),
             loop.create_task(self._look_after_store(), name="gatekey-store-health"),
+            loop.create_task(self._count_keys(), name="gatekey-key-count"),
             loop.create_task(self._measure_lag(), name="gatekey-loop-lag"),
         ]
-        if self.settings.admin_listen is not None:
-            host, port = self.settings.admin_listen
-            self._admin = start_http_server(port, host, self.metrics.registry)
+        self._start_admin()
         await self._ping()
 
+    def _start_admin(self) -> None:
+        if self.settings.admin_listen is None:
+            return
+        host, port = self.settings.admin_listen
+        try:
+            self._admin = start_http_server(port, host, self.metrics.registry)
+        except OSError as error:  # another process of the same service has it: decisions matter more than their count
+            _log.error("admin_listen_failed", error=error.strerror)
+
     async def stop(self) -> None:
-        """Stop what ``start`` began, within a bounded time, and flush the log; also after a failed start."""
-        for task in self._tasks:
+        """Stop what ``start`` began, within a bounded time, and flush the log; also after a failed start. Never raises."""
+        tasks = [*self._tasks, self._look] if self._look is not None else self._tasks
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_STOP_LIMIT)
-        self._tasks = []
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STOP_LIMIT)
+        self._tasks, self._look = [], None
         if self._admin is not None:
             server, _ = self._admin
-            await asyncio.get_running_loop().run_in_executor(None, server.shutdown)
+            server.shutdown()  # waits half a second at most, and an executor may be gone when the interpreter ends
             server.server_close()
             self._admin = None
-        await self.cache.close()
-        with contextlib.suppress(TimeoutError, StoreError):
-            async with asyncio.timeout(_STOP_LIMIT):
-                await self.store.close()
+        await self._closed("cache", self.cache.close())
+        await self._closed("store", self.store.close())
         self.writer.flush()
+
+    async def _closed(self, what: str, closing: Coroutine[Any, Any, None]) -> None:
+        """Wait until something is closed, but walk away from a driver that hangs, whatever it does with a cancellation."""
+        task = asyncio.create_task(closing)
+        done, _ = await asyncio.wait((task,), timeout=_STOP_LIMIT)
+        error = task.exception() if done and not task.cancelled() else None
+        if not done or error is not None:
+            task.cancel()
+            _log.warning("not_closed", what=what, error_type=type(error).__name__ if error else "TimeoutError")
 
     def stop_soon(self) -> None:
         """The process is about to be stopped: whatever hangs then (a client, a view) must not keep it alive.
 
-        A thread ends the process at the end of ``shutdown_timeout``, after the log is written; no line is lost.
+        A thread ends the process at the end of ``shutdown_timeout``, after the log is written; no line is lost. Called
+        again, it does so at once.
         """
         self.lifecycle.drain()
-        threading.Thread(target=self._end_process, name="gatekey-end", daemon=True).start()
+        with self._ending:
+            if self._end is not None:
+                self._end.set()
+                return
+            self._end = threading.Event()
+        threading.Thread(target=self._end_process, args=(self._end,), name="gatekey-end", daemon=True).start()
 
-    def _end_process(self) -> None:
-        time.sleep(self.settings.shutdown_timeout)
-        _log.warning("shutdown_forced", seconds=self.settings.shutdown_timeout)
+    def _end_process(self, hurry: threading.Event) -> None:
+        hurried = hurry.wait(self.settings.shutdown_timeout)
+        _log.warning("shutdown_forced", hurried=hurried, seconds=self.settings.shutdown_timeout)
         self.writer.close()
         os._exit(0)
 
@@ -150,33 +174,49 @@ class Gatekey:
             self.policies.replace(policies)
         _log.info("policies_reloaded", policies=len(self.policies))
 
+    async def _watch_store(self) -> None:
+        """Hear of changes for as long as the process lives; without the heartbeats the cache trusts less by itself."""
+        while True:
+            try:
+                await self.store.watch(self.cache)
+            except Exception as error:  # noqa: BLE001 - a defect of the store must not end the watch
+                _log.error("watch_failed", store=self.store.name, error_type=type(error).__name__)
+            await asyncio.sleep(_PING_INTERVAL)
+
     async def _look_after_store(self) -> None:
-        looks = 0
         while True:
             await asyncio.sleep(_PING_INTERVAL)
             await self._ping()
-            if looks % _COUNT_EVERY == 0:
-                with contextlib.suppress(StoreError, TimeoutError):
-                    async with asyncio.timeout(_STOP_LIMIT):
-                        self.metrics.keys_counted(await self.store.count_keys(now=self.clock.now()))
-            looks += 1
+
+    async def _count_keys(self) -> None:
+        while True:
+            with contextlib.suppress(Exception):  # the store's health is told elsewhere
+                self.metrics.keys_counted(await self.store.count_keys(now=self.clock.now()))
+            await asyncio.sleep(_COUNT_INTERVAL)
 
     async def _ping(self) -> None:
-        """Whether the store answers, for ``/readyz`` and the metrics; logged when it changes."""
-        before = self.lifecycle.store_up
-        try:
-            async with asyncio.timeout(_STOP_LIMIT):
-                await self.store.ping()
-        except (StoreUnavailable, TimeoutError) as error:
-            self.lifecycle.store_answers(up=False)
-            self.metrics.store_up(up=False)
-            if before is not False:
-                _log.warning("store_lost", store=self.store.name, error_type=type(error).__name__)
-        else:
-            self.lifecycle.store_answers(up=True)
-            self.metrics.store_up(up=True)
-            if before is False:
-                _log.info("store_back", store=self.store.name)
+        """Whether the store answers, for ``/readyz`` and the metrics; logged when it changes.
+
+        A look that hangs is not repeated: a driver that ignores its cancellation would gather them.
+        """
+        if self._look is None:
+            self._look = asyncio.create_task(self.store.ping())
+        done, _ = await asyncio.wait((self._look,), timeout=_STOP_LIMIT)
+        if not done:
+            self._store_answers("TimeoutError")
+            return
+        look, self._look = self._look, None
+        error = look.exception()
+        self._store_answers(type(error).__name__ if error is not None else "")
+
+    def _store_answers(self, error_type: str) -> None:
+        before, up = self.lifecycle.store_up, not error_type
+        self.lifecycle.store_answers(up=up)
+        self.metrics.store_up(up=up)
+        if before is not False and not up:
+            _log.warning("store_lost", store=self.store.name, error_type=error_type)
+        elif before is False and up:
+            _log.info("store_back", store=self.store.name)
 
     async def _measure_lag(self) -> None:
         """How late the loop wakes a task that asked for 100 ms: the first sign of something that blocks it."""

@@ -2,58 +2,56 @@
 
 SIGTERM: the workers say "not ready" for ``GATEKEY_DRAIN`` seconds while they still serve, then stop accepting, finish
 what is under way within ``GATEKEY_SHUTDOWN_TIMEOUT``, and the service exits with 0, whatever a client does meanwhile.
-Ctrl-C skips the draining, a second signal hurries it. SIGHUP: the policies are read again.
+Ctrl-C skips the draining, each further signal skips what is waited for. SIGHUP: the policies are read again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing.util
+import math
+import multiprocessing
 import os
-import resource
 import signal
 import socket
-import stat
-import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server.mp import MPServer, WorkerProcess
+from granian.net import SocketSpec  # type: ignore[attr-defined]  # exported without saying so
+from granian.server.mp import MPServer
 
-from backends.errors import StoreError
-from service.app import build, create_app
-from service.front import Front
+from service.listen import AddressInUse, CannotServe, call_when_accepting, check, raise_file_limit
 from service.observe.logs import configure_logging
 from service.observe.writer import LineWriter
+from service.settings import SettingsError, read_policy_file
+from service.worker import STARTED, Loader
+from service.worker_process import Birth, Death, SupervisedWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from service.auth.keyfile import Seed
     from service.settings import Settings
+    from service.worker import Interface
 
-__all__ = ["AddressInUse", "serve"]
+__all__ = ["AddressInUse", "CannotServe", "serve"]
 
-Interface = Literal["rsgi", "wsgi"]
-
-_CANNOT_START: Final = 78  # EX_CONFIG: a worker whose settings or store cannot work; another try would not either
-_MAX_EARLY_DEATHS: Final = 5  # in a row, each within _EARLY seconds of its birth
-_EARLY: Final = 5.0
-_MAX_BACKOFF: Final = 5.0
-_CONNECTIONS: Final = 16384  # per worker; half-open ones count too, so this is far above what is useful
+_MAX_FAILED_STARTS: Final = 3  # in a row
+_LOOK_UP: Final = 0.5  # seconds between two looks for signals: one that the kernel hands to another thread wakes nobody
+_BACKOFF: Final = 0.5  # seconds before a worker that could not start is tried again; more each time
+_MAX_BACKOFF: Final = 10.0
+_IDLE_LIMIT: Final = 20_000  # ms that a connection may be idle or take for a request's headers
+_READ_BUFFER: Final = 128 * 1024  # bytes; headers of more are refused by the parser
+_BACKLOG: Final = 2048
 _WSGI_THREADS: Final = 4
+_KILL_MARGIN: Final = 2.0  # seconds after its own end was due until a worker is killed
 
 _log = structlog.get_logger(__name__)
-
-
-class AddressInUse(Exception):
-    """Somebody else listens there already."""
 
 
 def serve(
@@ -63,64 +61,39 @@ def serve(
     interface: Interface = "rsgi",
     on_ready: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until a signal ends it; raises ``AddressInUse``, and ``SystemExit`` 1 when no worker can start.
+    """Serve until a signal ends it; raises ``CannotServe`` where an address is taken or no worker can start.
 
     ``on_ready`` is called once, on a thread of its own, when the first worker accepts connections.
     """
-    _raise_file_limit()
-    _check_address(settings)
-    server = _Server(settings, interface)
+    connections = raise_file_limit()
+    address = check(settings)
+    server = _Server(settings, Loader(settings, seed, interface), interface, address=address, connections=connections)
+    server.on_ready = on_ready
     configure_logging(LineWriter(1), console=settings.log_format == "console", level=settings.log_level)
-    if on_ready is not None:
-        threading.Thread(target=_call_when_ready, args=(settings, on_ready), daemon=True).start()
-    server.serve(target_loader=_Loader(settings, seed, interface), wrap_loader=False)
-
-
-class _Loader:
-    """Makes a worker's application, in the worker."""
-
-    def __init__(self, settings: Settings, seed: Seed | None, interface: Interface) -> None:
-        self._settings = settings
-        self._seed = seed
-        self._interface = interface
-
-    def __call__(self) -> Any:
-        try:
-            gatekey = build(self._settings, seed=self._seed)
-            if self._interface == "rsgi":
-                return Front(gatekey)
-            application = create_app(gatekey=gatekey)
-            gatekey.portal.is_alive()  # start the loop and open the store now, not with the first request
-        except (StoreError, ValueError) as error:
-            sys.stderr.write(f"gatekey: {error}\n")
-            sys.stderr.flush()
-            os._exit(_CANNOT_START)
-        signal.signal(signal.SIGUSR1, lambda *_: gatekey.lifecycle.drain())
-        signal.signal(signal.SIGUSR2, lambda *_: gatekey.stop_soon())
-        signal.signal(signal.SIGHUP, lambda *_: gatekey.reload_policies())
-        # A worker of multiprocessing ends without running atexit's handlers; this one it does run.
-        multiprocessing.util.Finalize(None, gatekey.portal.stop, exitpriority=10)
-        return application
-
-
-class _Worker(WorkerProcess):
-    """Granian's worker process, with our own word about its end."""
-
-    def _watcher(self) -> None:
-        self.inner.join()
-        if not self.interrupt_by_parent and not self.parent.interrupt_signal:
-            parent = cast("_Server", self.parent)
-            parent.worker_died(self.idx, self.inner.exitcode, time.monotonic() - self.birth)
+    try:
+        server.serve(target_loader=server.loader, wrap_loader=False)
+    except (OSError, RuntimeError) as error:  # no process, no socket: none of the workers must stay behind
+        server.shutdown()
+        raise CannotServe(
+            f"the service cannot run ({getattr(error, 'strerror', None) or type(error).__name__})"
+        ) from error
+    if server.failure:
+        raise CannotServe(server.failure)
 
 
 class _Server(MPServer):
-    """Granian's server, supervised as the module says."""
+    """Granian's server, supervised as the module says.
 
-    def __init__(self, settings: Settings, interface: Interface) -> None:
+    What happens comes over ``news``: a ``SimpleQueue`` may be fed from a signal handler, whatever the main thread does.
+    """
+
+    def __init__(
+        self, settings: Settings, loader: Loader, interface: Interface, *, address: str, connections: int
+    ) -> None:
         rsgi = interface == "rsgi"
         super().__init__(
             "gatekey",
-            address=settings.host,
+            address=address,
             port=settings.port,
             uds=settings.uds,
             uds_permissions=0o660,
@@ -131,38 +104,57 @@ class _Server(MPServer):
             loop=Loops.auto,
             http=HTTPModes.http1,
             websockets=False,
-            backlog=2048,
-            backpressure=_CONNECTIONS,
-            http1_settings=HTTP1Settings(header_read_timeout=5_000, max_buffer_size=512 * 1024),
+            backlog=_BACKLOG,
+            backpressure=connections,
+            http1_settings=HTTP1Settings(header_read_timeout=_IDLE_LIMIT, max_buffer_size=_READ_BUFFER),
             log_level=LogLevels.warning,
             ssl_cert=settings.tls_cert,
             ssl_key=settings.tls_key,
             ssl_ca=settings.tls_client_ca,
             ssl_client_verify=settings.tls_client_ca is not None,
             ssl_protocol_min=SSLProtocols.tls12,
-            workers_kill_timeout=settings.shutdown_timeout + 2.0,  # type: ignore[arg-type]  # only ever given to join()
+            workers_kill_timeout=settings.shutdown_timeout + _KILL_MARGIN,  # type: ignore[arg-type]  # only ever given to join()
             respawn_failed_workers=True,
         )
+        self.loader = loader
+        self.news: SimpleQueue[Birth | Death | int] = SimpleQueue()
+        self.on_ready: Callable[[], None] | None = None
+        self.failure = ""
         self._drain = settings.drain
-        self._deaths: list[tuple[int, int | None, float]] = []
-        self._early_deaths = 0
-        self._skip_drain = False
-        self._hurry = threading.Event()
+        self._failed_starts = 0
+        self._stopping = False
 
-    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:  # type: ignore[override]  # as MPServer
-        worker = super()._spawn_worker(idx, target, callback_loader)
-        worker.__class__ = _Worker  # Granian names the class in one place; its constructor has nothing of ours to do
-        return worker
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> SupervisedWorker:  # type: ignore[override]  # as MPServer
+        ear, voice = multiprocessing.Pipe(duplex=False)
+        worker = super()._spawn_worker(idx, target, callback_loader.for_worker(voice))
+        return SupervisedWorker.adopt(worker, ear=ear, voice=voice, news=self.news)
 
-    # -- signals ------------------------------------------------------------------------------------------------------
+    def _init_shared_socket(self) -> None:
+        """With one worker the parent listens: connections wait while the worker is replaced, instead of being refused.
+
+        Several workers listen for themselves (Linux spreads connections evenly over them), or share a Unix socket.
+        """
+        if self.workers > 1 or self.bind_uds:
+            super()._init_shared_socket()  # type: ignore[no-untyped-call]  # as above
+            return
+        listener: Any = SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()
+        self._ssp, self._shd, self._sfd = None, listener, listener.get_fd()
+        self._sso = socket.socket(fileno=self._sfd)
+        self._sso.set_inheritable(True)
+
+    # Signal handlers: they run between any two steps of the main thread, so they take no lock and wait for nothing.
 
     def signal_handler_interrupt(self, signum: int = 0, *_: Any) -> None:
         """SIGTERM, SIGINT: begin to stop, or hurry."""
-        if self.interrupt_signal:
-            self._hurry.set()
-        self._skip_drain = self._skip_drain or signum == signal.SIGINT
         self.interrupt_signal = True
-        self.main_loop_interrupt.set()
+        if self._stopping:
+            self._tell_workers(signal.SIGUSR2)
+        else:
+            self.news.put(signum)
+
+    def signal_handler_reload(self, signum: int = 0, *_: Any) -> None:
+        """SIGHUP."""
+        self.news.put(signum)
 
     def _tell_workers(self, signum: signal.Signals) -> None:
         for worker in self.wrks:
@@ -170,106 +162,81 @@ class _Server(MPServer):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(worker.inner.pid, signum)
 
-    # -- supervision --------------------------------------------------------------------------------------------------
-
-    def worker_died(self, idx: int, exit_code: int | None, age: float) -> None:
-        """A worker ended on its own (on the thread that waits for it)."""
-        self._deaths.append((idx, exit_code, age))
-        self.main_loop_interrupt.set()
-
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
-        while True:
-            self.main_loop_interrupt.wait()
-            self.main_loop_interrupt.clear()
-            if self.interrupt_signal:
+        """Replace workers and read policies again, until a signal or a failure ends the service."""
+        due: dict[int, float] = {}  # worker -> when it is to be replaced
+        while not self.failure:
+            news = self._next(min(due.values(), default=math.inf))
+            if isinstance(news, Birth):
+                _log.debug("worker_started", worker=news.worker.idx + 1)
+                self._announce()
+            elif isinstance(news, Death):
+                due[news.worker.idx] = time.monotonic() + self._delay(news.worker)
+            elif news == signal.SIGHUP:
+                self._reload_policies()
+            elif news is not None:
+                self._drain = 0 if news == signal.SIGINT else self._drain
                 return
-            if self.reload_signal:
-                self.reload_signal = False
-                self._tell_workers(signal.SIGHUP)
-            while self._deaths:
-                idx, exit_code, age = self._deaths.pop(0)
-                self._early_deaths = self._early_deaths + 1 if age < _EARLY else 0
-                if exit_code == _CANNOT_START or self._early_deaths >= _MAX_EARLY_DEATHS:
-                    _log.critical("workers_cannot_start", exit_code=exit_code)
-                    self._drain = 0
-                    self._failed = True
-                    return
-                _log.error("worker_died", worker=idx + 1, exit_code=exit_code)
-                if self._early_deaths > 1:  # the first replacement comes at once
-                    self._hurry.wait(min(0.25 * 2**self._early_deaths, _MAX_BACKOFF))
+            for idx in [idx for idx, when in due.items() if when <= time.monotonic()]:
+                del due[idx]
                 self._respawn_workers([idx], spawn_target, target_loader)
+        self._drain = 0
 
-    _failed = False
+    def _next(self, until: float) -> Birth | Death | int | None:
+        """The next thing that happens; ``None`` when nothing does until then."""
+        while (left := until - time.monotonic()) >= 0:
+            with contextlib.suppress(Empty):
+                return self.news.get(timeout=min(left, _LOOK_UP))
+        return None
+
+    def _announce(self) -> None:
+        if self.on_ready is not None:
+            arguments = (self.loader.settings, self.on_ready)
+            threading.Thread(target=call_when_accepting, args=arguments, daemon=True).start()
+            self.on_ready = None
+
+    def _delay(self, worker: SupervisedWorker) -> float:
+        """Seconds until a dead worker is replaced: at once if it had served, later and later if it could not start.
+
+        Where no other worker serves, one that says why it cannot start, or a few that say nothing, end the service.
+        """
+        exit_code = worker.inner.exitcode
+        if worker.word == STARTED:
+            self._failed_starts = 0
+            _log.error("worker_died", worker=worker.idx + 1, exit_code=exit_code)
+            return 0
+        self._failed_starts += 1
+        _log.error("worker_not_started", worker=worker.idx + 1, exit_code=exit_code, reason=worker.word)
+        given_up = worker.word is not None or self._failed_starts >= _MAX_FAILED_STARTS
+        if given_up and not any(cast("SupervisedWorker", other).serves for other in self.wrks):
+            self.failure = worker.word or f"the workers end before they can serve (exit status {exit_code})"
+        return min(_BACKOFF * self._failed_starts, _MAX_BACKOFF)
+
+    def _reload_policies(self) -> None:
+        """Tell the workers, if what they will read is right; one that starts later must have the same."""
+        settings = self.loader.settings
+        if settings.config_path is not None:
+            try:
+                policies = read_policy_file(settings.config_path)
+            except SettingsError as error:
+                _log.error("policies_not_reloaded", problems=list(error.problems))
+                return
+            self.loader.settings = settings.model_copy(update={"policies": policies})
+        self._tell_workers(signal.SIGHUP)
 
     def shutdown(self, exit_code: int = 0) -> None:
-        """Drain, stop, and leave with 0; with 1 when the workers could not start."""
-        if self._drain and not self._skip_drain:
+        """Drain, stop within a bounded time, and say so."""
+        self.interrupt_signal = True
+        self._tell_workers(signal.SIGUSR1)
+        if self._drain:
             _log.info("draining", seconds=self._drain)
-            self._tell_workers(signal.SIGUSR1)
-            self._hurry.wait(self._drain)
-        else:
-            self._tell_workers(signal.SIGUSR1)
+            self._wait_for_hurry(time.monotonic() + self._drain)
+        self._stopping = True
         self._tell_workers(signal.SIGUSR2)
-        super().shutdown(1 if self._failed else exit_code)  # type: ignore[no-untyped-call]  # Granian is untyped
+        super().shutdown(exit_code)  # type: ignore[no-untyped-call]  # as above
         _log.info("stopped")
 
-
-def _raise_file_limit() -> None:
-    """As many open connections as the system lets this process have; the usual soft limit of 1,024 is soon used up."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _check_address(settings: Settings) -> None:
-    """Refuse an address in use: Granian's sockets share their port, so two services would silently share the traffic."""
-    if settings.uds is not None:
-        _remove_stale_socket(settings.uds)
-        return
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
-            0
-        ]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except OSError as error:
-        raise AddressInUse(
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another GATEKEY_HOST or GATEKEY_PORT"
-        ) from None
-
-
-def _remove_stale_socket(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise AddressInUse("GATEKEY_UDS names a file that is not a socket")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-    raise AddressInUse("GATEKEY_UDS names a socket on which somebody else listens")
-
-
-def _call_when_ready(settings: Settings, on_ready: Callable[[], None]) -> None:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        try:
-            if settings.uds is not None:
-                with socket.socket(socket.AF_UNIX) as probe:
-                    probe.connect(str(settings.uds))
-            else:
-                host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared
-                socket.create_connection((host, settings.port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            on_ready()
-            return
+    def _wait_for_hurry(self, until: float) -> None:
+        while (news := self._next(until)) is not None:
+            if news in (signal.SIGTERM, signal.SIGINT):
+                return

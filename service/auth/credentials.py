@@ -9,7 +9,7 @@ import base64
 import binascii
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from service.auth.reasons import Reason
 from service.auth.secret import Secret
@@ -27,6 +27,9 @@ class Form(StrEnum):
     HEADERS = "headers"
     BASIC = "basic"
     BEARER = "bearer"
+
+
+_READABLE: Final = frozenset({"basic", "bearer"})
 
 
 class Credentials:
@@ -57,15 +60,12 @@ def read_credentials(
     presented = half = False
     if Form.HEADERS in forms and (api_keys or secret_tokens):
         presented = True
-        if len(api_keys) > 1 or len(secret_tokens) > 1:
-            return Reason.MALFORMED_KEY, True
         if api_keys and secret_tokens:
+            if len(api_keys) > 1 or len(secret_tokens) > 1:
+                return Reason.MALFORMED_KEY, True
             found.append((api_keys[0], secret_tokens[0]))
         else:
-            half = True
-            alone = (*api_keys, *secret_tokens)[0]
-            if not alone or "," in alone:
-                return Reason.MALFORMED_KEY, True
+            half = True  # whatever it holds: presence is asked before form
     if authorizations:
         pair = _from_authorization(authorizations, forms)
         if pair is Reason.MALFORMED_KEY:
@@ -94,13 +94,26 @@ def _refused_key(api_key: str) -> bool:
     return api_key_problem(api_key) is not None
 
 
+def _from_several(lines: Sequence[str], forms: frozenset[Form]) -> Reason | None:
+    """``MALFORMED_KEY`` when one of several lines, also of lines that a server joined, is of a form that is read.
+
+    The order must not matter: whoever reads another one of them sees another caller. The parameters of a scheme that
+    is not read hold commas too (``Digest username=x, realm=y``), and are no lines.
+    """
+    parts = [part.strip() for line in lines for part in line.split(",")]
+    schemes = {part.partition(" ")[0].lower() for part in parts} & _READABLE
+    return Reason.MALFORMED_KEY if any(Form(scheme) in forms for scheme in schemes) else None
+
+
 def _from_authorization(lines: Sequence[str], forms: frozenset[Form]) -> tuple[str, str] | Reason | None:
     """The pair in ``Authorization`` (RFC 9110 11.6.2), ``MALFORMED_KEY``, or ``None`` when no form that is read is there."""
+    if len(lines) > 1 or "," in lines[0]:
+        return _from_several(lines, forms)
     scheme, space, rest = lines[0].partition(" ")
     name = scheme.lower()
-    if name not in ("basic", "bearer") or Form(name) not in forms:
+    if name not in _READABLE or Form(name) not in forms:
         return None
-    if len(lines) > 1 or not space or not rest.isascii():
+    if not space or not rest.isascii():
         return Reason.MALFORMED_KEY
     if name == "bearer":
         api_key, dot, secret = rest.partition(".")

@@ -105,7 +105,7 @@ class AccessRequest:
 class Decision:
     """The answer to one ``AccessRequest``: made once, then only read."""
 
-    __slots__ = ("duration", "key", "reason", "shadowed", "source", "store_seconds")
+    __slots__ = ("duration", "in_shadow", "key", "reason", "shadowed", "source", "store_seconds")
 
     def __init__(
         self,
@@ -123,6 +123,8 @@ class Decision:
         """Time spent waiting for the store, in seconds."""
         self.duration = 0.0
         """Seconds from the request's start to the decision; set when it is observed."""
+        self.in_shadow = False
+        """Whether the answer was given in shadow mode, where everything passes."""
         self.shadowed: Reason | None = None
         """In shadow mode, the reason that would have counted; ``reason`` is then ``SHADOW``."""
 

@@ -76,7 +76,8 @@ def _read_seed(settings: Settings, path: Path) -> Seed:
         with path.open("rb") as lines:
             seed = read_key_lines(lines, peppers=settings.make_peppers(), now=datetime.now(UTC))
     except KeyFileError as error:
-        raise Failed([*map(str, error.problems), "nothing was imported"]) from None
+        *others, last = map(str, error.problems)
+        raise Failed([*others, f"{last}; nothing was imported"]) from None
     except OSError as error:
         raise Failed(f"--import: the file cannot be read ({error.strerror})") from None
     for note in seed.notes:

@@ -32,9 +32,11 @@ def credentials_from_values(api_key: str, secret_token: str) -> Credentials | Re
 
 
 def shadowed(decision: Decision) -> Decision:
-    """The decision as shadow mode answers it: what would not have been allowed is, marked and without a key's identity."""
+    """The decision as shadow mode answers it: marked, and what would not have been allowed is, without a key's identity."""
+    decision.in_shadow = True
     if decision.allowed:
         return decision
     shadow = Decision(Reason.SHADOW, source=decision.source, key=decision.key, store_seconds=decision.store_seconds)
+    shadow.in_shadow = True
     shadow.shadowed = decision.reason
     return shadow

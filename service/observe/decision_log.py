@@ -104,8 +104,9 @@ class DecisionLog:
             "request_id": request.request_id,
             "trace_id": request.trace_id,
         }
-        if decision.shadowed is not None:
+        if decision.in_shadow:
             fields["mode"] = "shadow"
+        if decision.shadowed is not None:
             fields["shadow_outcome"], fields["shadow_reason"] = _NAMES[decision.shadowed]
         return fields
 

@@ -30,7 +30,7 @@ _MAX_FRAMES: Final = 20
 _FEW_FRAMES: Final = 3
 _SHORT: Final = 128  # characters of each text in a line that would be too long otherwise
 _OPTIONS: Final = orjson.OPT_NON_STR_KEYS
-_SERVERS: Final = ("_granian", "granian.access")
+_SERVERS: Final = ("_granian", "granian.access", "werkzeug")  # the last would log each request line with its query
 
 _log = structlog.get_logger(__name__)
 

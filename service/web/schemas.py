@@ -42,6 +42,8 @@ class VerifyRequest(BaseModel):
     @field_validator("scopes", mode="before")
     @classmethod
     def _scopes_are_scopes(cls, value: Any) -> tuple[str, ...]:
+        if value is None:
+            return ()
         if not isinstance(value, list) or len(value) > 32 or not all(isinstance(item, str) for item in value):  # noqa: PLR2004 - contract 3
             raise ValueError("must be a list of at most 32 scopes")
         return tuple(canonical_scope(item) for item in value)

@@ -56,7 +56,7 @@ class WsgiRequest:
             raw = self._environ.get(name)
             if isinstance(raw, str) and raw.startswith("/"):
                 return raw.partition("?")[0]
-        return quote(self._environ.get("PATH_INFO", "").encode("latin-1"), safe="/%:@!$&'()*+,;=~-._")
+        return quote(self._environ.get("PATH_INFO", "").encode("latin-1"), safe="/:@!$&'()*+,;=~-._")
 
     def header(self, name: str) -> str:
         """See ``RawRequest``."""

@@ -89,7 +89,7 @@ def test_a_bad_import_file_starts_nothing(tmp_path: Path) -> None:
     done = run("serve", "--import", str(file), cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == "gatekey: line 2: api_key: is missing\ngatekey: nothing was imported\n"
+    assert done.stderr == "gatekey: line 2: api_key: is missing; nothing was imported\n"
 
 
 def test_the_published_demo_key_is_never_used_where_others_can_reach_it(tmp_path: Path) -> None:

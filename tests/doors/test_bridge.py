@@ -190,6 +190,7 @@ def test_when_the_queue_is_full_the_next_request_is_503_at_once() -> None:
 def test_all_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand slow uploads must not fill the memory."""
     monkeypatch.setattr("service.bridge.MAX_HELD", 3000)
+    monkeypatch.setattr("service.bridge._SMALL_BODY", 3000)
     with bridged(_answering("200 OK", [("Content-Length", "2")], [b"ok"])) as (port, bridge):
         half = raw_http.render("POST", "/x", (*HOST, ("Content-Length", "2001")), b"x" * 2000)
         with raw_http.RawConnection(port) as first, raw_http.RawConnection(port) as second:
@@ -199,6 +200,20 @@ def test_all_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
             assert second.receive().status == 503
             first.send(b"x")
             assert first.receive().status == 200
+        wait_until(lambda: bridge._held == 0, "the bodies are forgotten")
+
+
+def test_large_bodies_leave_room_for_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers who hold large bodies back must not switch off what others send."""
+    monkeypatch.setattr("service.bridge.MAX_HELD", 4000)
+    monkeypatch.setattr("service.bridge._SMALL_BODY", 100)
+    with bridged(_answering("200 OK", [("Content-Length", "2")], [b"ok"])) as (port, bridge):
+        with raw_http.RawConnection(port) as large, raw_http.RawConnection(port) as another:
+            large.send(raw_http.render("POST", "/x", (*HOST, ("Content-Length", "2001")), b"x" * 2000))
+            wait_until(lambda: bridge._held == 2000, "the large body has arrived")
+            another.send(raw_http.render("POST", "/x", (*HOST, ("Content-Length", "2001")), b"x" * 2000))
+            assert another.receive().status == 503
+            assert raw_http.request(port, "POST", "/x", HOST, b"x" * 100).status == 200
         wait_until(lambda: bridge._held == 0, "the bodies are forgotten")
 
 

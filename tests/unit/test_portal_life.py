@@ -119,7 +119,7 @@ def test_detach_tells_whoever_waits_and_starts_no_other_loop() -> None:
         starts.append(1)
 
     loop = asyncio.new_event_loop()
-    runner = threading.Thread(target=loop.run_forever)
+    runner = threading.Thread(target=loop.run_forever, daemon=True)
     runner.start()
     portal = Portal(startup=startup, deadline=3600)
     portal.attach(loop)

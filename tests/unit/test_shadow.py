@@ -161,14 +161,15 @@ def test_an_outage_of_the_store_breaks_nothing_either() -> None:
 
 
 def test_who_would_pass_anyway_passes_as_always() -> None:
-    """With identity, without a mark: nothing about the answer is different from earnest."""
+    """With identity: nothing about the answer is different from earnest, and the line says that shadow mode was on."""
     with logged_gatekey(KEYS, policies=POLICIES, environ=SHADOW) as running:
         answer = knock(running, "/auth/forward/acme", {"x-api-key": "good", "x-secret-token": SECRET})
         assert answer.status == 200
         assert answer.header("x-gatekey-organization") == "acme"
         (line,) = running.decisions()
         assert (line["outcome"], line["reason"]) == ("allow", "ok")
-        assert "mode" not in line
+        assert line["mode"] == "shadow"
+        assert "shadow_reason" not in line
         assert counted(running, "decisions") == {"ok": 1}
         assert counted(running, "shadow_decisions") == {}
 

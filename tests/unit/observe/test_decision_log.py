@@ -135,6 +135,7 @@ def test_the_level_tells_a_customer_in_trouble_from_noise(
 def test_shadow_mode_marks_the_line(logged: LoggedLines, make_request: MakeRequest) -> None:
     """The line says what was answered, and what would have been."""
     decision = Decision(Reason.SHADOW, source=Source.CACHE, key=make_key())
+    decision.in_shadow = True
     decision.shadowed = Reason.EXPIRED
     logged.write(make_request(), decision, 200)
     (event,) = logged.events
@@ -371,6 +372,7 @@ def test_the_console_form_shows_shadow_mode_and_fingerprints(
     """What would have been refused is the reason why somebody reads such a log."""
     logged = make_logged(console=True)
     decision = Decision(Reason.SHADOW)
+    decision.in_shadow = True
     decision.shadowed = Reason.UNKNOWN_KEY
     logged.write(make_request(credentials=CREDENTIALS), decision)
     text = logged.lines[0].decode()
