@@ -31,7 +31,9 @@ MAX_BODY: Final = 1024 * 1024
 MAX_HELD: Final = 64 * MAX_BODY
 """Bytes of all bodies that are held at one time."""
 
-_SMALL_BODY: Final = 64 * 1024  # bytes; larger ones share half of the room, so that a few of them leave room for all others
+_SMALL_BODY: Final = (
+    64 * 1024
+)  # bytes; larger ones share half of the room, so that a few of them leave room for all others
 
 _SEND_DEADLINE: Final = 30.0  # seconds that a client may take for one piece of an answer
 _BODILESS: Final = (204, 304)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING, Final
 
 from service.answers.client_kind import is_browser
@@ -39,10 +38,6 @@ class Front:
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         gatekey = self._gatekey
-        loop.add_signal_handler(signal.SIGINT, _leave_it_to_the_parent)
-        loop.add_signal_handler(signal.SIGUSR1, gatekey.lifecycle.drain)
-        loop.add_signal_handler(signal.SIGUSR2, gatekey.stop_soon)
-        loop.add_signal_handler(signal.SIGHUP, gatekey.reload_policies)
         gatekey.portal.attach(loop)
         loop.run_until_complete(gatekey.start())
 
@@ -91,7 +86,3 @@ def _send(protocol: HTTPProtocol, answer: Answer) -> None:
         protocol.response_bytes(answer.status, answer.headers, answer.body)
     else:
         protocol.response_empty(answer.status, answer.headers)
-
-
-def _leave_it_to_the_parent() -> None:
-    """Ctrl-C reaches the whole process group; the parent ends its workers in order."""

@@ -76,6 +76,8 @@ def _try_port(host: str, port: int, names: str) -> str:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen(1)
+    except socket.gaierror:
+        raise AddressInUse(f"cannot listen: the host name cannot be resolved; choose another {names}") from None
     except OSError as error:
         raise AddressInUse(f"cannot listen on {host}:{port} ({error.strerror}); choose another {names}") from None
     return str(address[0])

@@ -23,6 +23,9 @@ from service.loop_call import DeadlineExceeded, LoopCall, PortalClosed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from flask import Request
+    from werkzeug.routing import MapAdapter
+
 __all__ = ["DeadlineExceeded", "Portal", "PortalClosed", "PortalFlask"]
 
 # Imported here and not where it is used: a fork in the middle of an import leaves the child waiting for it for ever.
@@ -209,6 +212,13 @@ class PortalFlask(Flask):
     def __init__(self, import_name: str, portal: Portal, **options: Any) -> None:
         super().__init__(import_name, **options)
         self._portal = portal
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """See ``Flask.create_url_adapter``; a websocket's first request is routed like any other, not refused with 400."""
+        adapter = super().create_url_adapter(request)
+        if adapter is not None:
+            adapter.websocket = False
+        return adapter
 
     def async_to_sync(self, func: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
         """See ``Flask.async_to_sync``."""

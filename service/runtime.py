@@ -13,15 +13,13 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from prometheus_client import start_http_server
 
+from service.observe.admin import AdminServer
 from service.portal import Portal
 from service.settings import SettingsError, read_policy_file
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from threading import Thread
-    from wsgiref.simple_server import WSGIServer
 
     from backends.contract import KeyStore
     from service.answers.next_url import NextUrls
@@ -43,6 +41,9 @@ __all__ = ["Gatekey"]
 
 _PING_INTERVAL: Final = 1.0  # seconds between two looks at the store
 _COUNT_INTERVAL: Final = 60.0  # seconds between two counts of the keys by state
+_LAST_LINES: Final = (
+    1.0  # seconds that a stalled log may hold the end up; less than the margin after which it is killed
+)
 _STOP_LIMIT: Final = 2.0  # seconds that closing may take
 
 _log = structlog.get_logger(__name__)
@@ -88,7 +89,7 @@ class Gatekey:
         self._seed = seed
         self._tasks: list[asyncio.Task[None]] = []
         self._look: asyncio.Task[None] | None = None
-        self._admin: tuple[WSGIServer, Thread] | None = None
+        self._admin: AdminServer | None = None
         self._ending = threading.Lock()
         self._end: threading.Event | None = None
 
@@ -112,7 +113,7 @@ class Gatekey:
             return
         host, port = self.settings.admin_listen
         try:
-            self._admin = start_http_server(port, host, self.metrics.registry)
+            self._admin = AdminServer(host, port, self.metrics)
         except OSError as error:  # another process of the same service has it: decisions matter more than their count
             _log.error("admin_listen_failed", error=error.strerror)
 
@@ -125,9 +126,7 @@ class Gatekey:
             await asyncio.wait(tasks, timeout=_STOP_LIMIT)
         self._tasks, self._look = [], None
         if self._admin is not None:
-            server, _ = self._admin
-            server.shutdown()  # waits half a second at most, and an executor may be gone when the interpreter ends
-            server.server_close()
+            self._admin.close()  # here: an executor may be gone when the interpreter ends
             self._admin = None
         await self._closed("cache", self.cache.close())
         await self._closed("store", self.store.close())
@@ -159,7 +158,7 @@ class Gatekey:
     def _end_process(self, hurry: threading.Event) -> None:
         hurried = hurry.wait(self.settings.shutdown_timeout)
         _log.warning("shutdown_forced", hurried=hurried, seconds=self.settings.shutdown_timeout)
-        self.writer.close()
+        self.writer.close(_LAST_LINES)
         os._exit(0)
 
     def reload_policies(self) -> None:

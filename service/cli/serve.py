@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 DEMO_DOMAIN = "api.example.com"
+_WSGI_NOTES = (
+    "--interface wsgi: this server reads X_Api_Key as X-Api-Key; the proxy in front must drop header names with _",
+)
 
 
 @click.command("serve")
@@ -59,7 +62,7 @@ def command(*, demo: bool, import_file: Path | None, interface: str) -> None:
     if demo:
         credentials = _demo_credentials(settings)
         seed = _with_demo_key(settings, seed, credentials)
-    for note in settings.notes:
+    for note in (*settings.notes, *(_WSGI_NOTES if interface == "wsgi" else ())):
         click.echo(f"gatekey: {note}", err=True)
 
     def announce() -> None:

@@ -13,6 +13,9 @@ from service.web.protect import gatekey_of_app
 from service.web.wsgi_request import WsgiRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
     from flask import Flask, Response
 
 __all__ = ["add_doors"]
@@ -30,6 +33,18 @@ def add_doors(app: Flask) -> None:
     app.url_map.converters["anything"] = _Anything
     app.url_map.add(Rule("/auth/<anything:rest>", endpoint="gatekey.door"))
     app.view_functions["gatekey.door"] = door
+    app.wsgi_app = _without_host(app.wsgi_app)  # type: ignore[method-assign]  # Flask documents wrapping it so
+
+
+def _without_host(application: WSGIApplication) -> WSGIApplication:
+    """Whatever ``Host`` a proxy's question has, a door answers it: Flask would refuse an odd one with 400 in its routing."""
+
+    def on_its_way(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"].startswith("/auth/"):
+            environ["HTTP_HOST"] = "gatekey"
+        return application(environ, start_response)
+
+    return on_its_way
 
 
 async def door(rest: str) -> Response:  # noqa: ARG001 - the door reads the path itself

@@ -80,7 +80,8 @@ def test_over_16_kib_of_headers_are_431(side: Side, path: str) -> None:
     """Before anybody looks at them, in our shape; in one header, or in many."""
     one = (*OWN, *pair(), ("X-Long", "x" * 65_000))
     many = (*OWN, *pair(), *((f"X-Many-{number}", "x" * 1000) for number in range(17)))
-    for lines in (one, many):
+    huge = (*OWN, *pair(), ("X-Long", "x" * 600_000))
+    for lines in (one, many, huge):
         answer = side.send("GET", path, lines)
         _check_refused(side, answer, 431)
         assert answer.json()["code"] == "request_header_fields_too_large"
@@ -169,7 +170,6 @@ def test_what_is_not_there_is_404_or_405(
         ({**GOOD_BODY, "scopes": [1]}, 422, "scopes"),
         ({**GOOD_BODY, "scopes": ["with space"]}, 422, "scopes"),
         ({**GOOD_BODY, "scopes": ["a"] * 33}, 422, "scopes"),
-        ({**GOOD_BODY, "scopes": None}, 422, "scopes"),
         ({**GOOD_BODY, "client_ip": "somewhere"}, 422, "client_ip"),
         ({**GOOD_BODY, "client_ip": 2130706433}, 422, "client_ip"),
         ({**GOOD_BODY, "origin": "o" * 1025}, 422, "origin"),

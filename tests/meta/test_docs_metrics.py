@@ -94,6 +94,7 @@ def line_fields(*, shadow: bool) -> dict[str, object]:
             started=0.0,
         )
         decision = Decision(Reason.SHADOW if shadow else Reason.OK, key=make_key())
+        decision.in_shadow = shadow
         decision.shadowed = Reason.EXPIRED if shadow else None
         DecisionLog(writer, clock=FakeClock(), peppers=PEPPERS).write(request, decision, 200)
         assert writer.close()

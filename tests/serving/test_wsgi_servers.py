@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.processes import DEMO, KEY, at_door, close_output, get, serving, status
+from tests.support.processes import DEMO, KEY, at_door, get, serving, status
 from tests.support.servers import Process, accepts, clean_environment, free_port, key_line, wait_until
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ def wsgi_server(tmp_path: Path, *command: str, port: int, stop: signal.Signals =
         yield server
     finally:
         code = server.stop(stop)
-        close_output(server)
     assert code == 0, server.lines[-20:]
     noise = [line for line in server.lines if any(word in line for word in ("Warning", "Traceback", "Error"))]
     assert [line for line in noise if f"laddr=('127.0.0.1', {port})" not in line] == []  # gunicorn's own listener

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from service.app import build, create_app
 from service.auth.keyfile import read_key_lines
+from service.observe.logs import configure_logging
+from service.observe.writer import LineWriter
 from service.policies import read_policies
 from service.settings import load_settings
 from tests.support.clock import FakeClock
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 PEPPER = "pepper-of-the-tests-with-32-bytes-and-more"
 SECRET_KEY = "secret-key-of-the-tests"
 
+_NOWHERE = os.open(os.devnull, os.O_WRONLY)
+"""Never closed: logging stays configured after a test, and its number must not become that of another test's file."""
+
 
 @contextmanager
 def running_gatekey(
@@ -35,8 +40,9 @@ def running_gatekey(
     environ: dict[str, str] | None = None,
     store: KeyStore | None = None,
     clock: Clock | None = None,
+    log_fd: int = _NOWHERE,
 ) -> Iterator[Gatekey]:
-    """One process's Gatekey, started on a loop of its own and stopped at the end; its log goes nowhere.
+    """One process's Gatekey, started on a loop of its own and stopped at the end; its log goes nowhere unless told.
 
     ``lines`` are those of an import file, ``policies`` is TOML with ``[policy.<name>]`` blocks, ``environ`` are settings.
     """
@@ -45,15 +51,14 @@ def running_gatekey(
     assert not problems
     settings = settings.model_copy(update={"policies": found})
     seed = read_key_lines(lines, peppers=settings.make_peppers(), now=datetime.now(UTC))
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    gatekey = build(settings, seed=seed, store=store, clock=clock or FakeClock(), log_fd=nowhere)
+    gatekey = build(settings, seed=seed, store=store, clock=clock or FakeClock(), log_fd=log_fd)
     try:
         assert gatekey.portal.is_alive(timeout=10)
         yield gatekey
     finally:
         gatekey.portal.stop()
         gatekey.writer.close()
-        os.close(nowhere)
+        configure_logging(LineWriter(_NOWHERE), console=False, level="info")
 
 
 @contextmanager

@@ -438,6 +438,7 @@ def _contexts() -> list[Case]:
 def _clients() -> list[Case]:
     page: Lines = (("accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"),)
     navigation: Lines = (*page, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"))
+    handshake: Lines = (("upgrade", "websocket"), ("connection", "Upgrade"))
     form: Lines = (*page, ("content-type", "application/x-www-form-urlencoded"))
     missing = "missing_credentials"
     return [
@@ -449,6 +450,8 @@ def _clients() -> list[Case]:
         _case("an XMLHttpRequest", missing, extra=(*page, ("x-requested-with", "XMLHttpRequest"))),
         _case("a prefetch", missing, extra=(*navigation, ("sec-purpose", "prefetch"))),
         _case("a websocket", missing, extra=(*page, ("upgrade", "websocket"))),
+        _case("a websocket's whole handshake", missing, extra=(*page, *handshake)),
+        _case("a websocket with a key", "ok", pair(), extra=handshake),
         _case("a client that names JSON", missing, extra=(("accept", "application/json"),)),
         _case("a client that says nothing", missing, extra=(("accept", "*/*"),)),
         _case("a policy for browsers", missing, policy="browser", kind="redirect"),

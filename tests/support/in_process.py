@@ -5,19 +5,13 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-import tomllib
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from service.app import build, create_app
-from service.auth.keyfile import read_key_lines
-from service.policies import read_policies
-from service.settings import load_settings
+from service.app import create_app
 from tests.support import leaks
-from tests.support.app import PEPPER, SECRET_KEY
-from tests.support.clock import FakeClock
+from tests.support.app import running_gatekey
 from tests.support.raw_http import RawResponse
 
 if TYPE_CHECKING:
@@ -64,23 +58,15 @@ def logged_gatekey(
     clock: Clock | None = None,
 ) -> Iterator[LoggedGatekey]:
     """``tests.support.app.running_gatekey`` with its log in a file; floods are not summarized unless ``environ`` says so."""
-    given = {"GATEKEY_PEPPER": PEPPER, "GATEKEY_SECRET_KEY": SECRET_KEY, "GATEKEY_LOG_SUMMARIZE": "off"}
-    settings = load_settings({**given, **(environ or {})})
-    found, problems = read_policies(tomllib.loads(policies).get("policy", {}))
-    assert not problems
-    settings = settings.model_copy(update={"policies": found})
-    seed = read_key_lines(lines, peppers=settings.make_peppers(), now=datetime.now(UTC))
+    environ = {"GATEKEY_LOG_SUMMARIZE": "off", **(environ or {})}
     with tempfile.NamedTemporaryFile() as log:
-        gatekey = build(settings, seed=seed, store=store, clock=clock or FakeClock(), log_fd=log.fileno())
-        try:
-            assert gatekey.portal.is_alive(timeout=10)
+        running = running_gatekey(
+            lines, policies=policies, environ=environ, store=store, clock=clock, log_fd=log.fileno()
+        )
+        with running as gatekey:
             yield LoggedGatekey(gatekey, log.name)
-        finally:
-            gatekey.portal.stop()
-            gatekey.writer.close()
-            log.flush()
-            with open(log.name, "rb") as written:  # noqa: PTH123 - as above
-                leaks.check(written.read().decode(), "the log")
+        with open(log.name, "rb") as written:  # noqa: PTH123 - as above
+            leaks.check(written.read().decode(), "the log")
 
 
 def ask(

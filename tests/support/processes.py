@@ -38,7 +38,6 @@ def serving(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[G
     """``gatekey serve`` as long as the block lasts; its exit status must be 0."""
     with gatekey(*arguments, env=env) as server:
         yield server
-    close_output(server)
 
 
 def refused(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, list[str]]:
@@ -48,15 +47,7 @@ def refused(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int,
         code = server.wait()
     finally:
         server.stop()
-        close_output(server)
     return code, server.lines
-
-
-def close_output(process: Process) -> None:
-    """Close the pipe of a process that has ended."""
-    output = process._process.stdout
-    assert output is not None
-    output.close()
 
 
 def children(pid: int) -> list[int]:

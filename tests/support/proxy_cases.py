@@ -132,6 +132,7 @@ CASES = (
     Case(
         title="Bearer behind another scheme",
         headers=(*KEY, ("Authorization", "Digest x=y"), BEARER[0]),
+        expect=INVALID,
         but={"nginx": Refused(status=400)},
     ),
     Case(title="two credentials", headers=V1_KEY + BASIC, expect=INVALID),

@@ -185,7 +185,7 @@ def test_the_real_service_hides_metrics_behind_proxies_and_shows_them_on_the_adm
             status, body = get(f"{server.base}/metrics", **header)
             assert status == 404
             assert b"gatekey_" not in body
-        for accept in ("*/*", OPENMETRICS):
+        for accept in ("*/*", OPENMETRICS, "application/openmetrics-text;version=a"):
             status, body = get(f"http://127.0.0.1:{port}/metrics", Accept=accept)
             assert (status, b"gatekey_decisions_total" in body) == (200, True), accept
             assert b"_created" not in body

@@ -69,6 +69,19 @@ def test_a_view_without_options_demands_a_valid_key(logged: LoggedGatekey) -> No
     assert [line["reason"] for line in logged.decisions()] == ["missing_credentials", "wrong_domain", "ok"]
 
 
+def test_a_websockets_handshake_is_decided_like_any_request(logged: LoggedGatekey) -> None:
+    """The routing must not refuse it before anybody looked at its key."""
+
+    @logged.app.get("/socket")
+    @api_key_required
+    def socket() -> str:
+        return "ok"
+
+    handshake = (("Upgrade", "websocket"), ("Connection", "Upgrade"))
+    assert _get(logged, "/socket", "reader", *handshake).status == 200
+    assert _get(logged, "/socket", "", *handshake).status == 401
+
+
 def test_arguments_names_and_results_pass_unchanged(logged: LoggedGatekey) -> None:
     """A protected view is the same view for Flask: its name makes the endpoint, its arguments come from the address."""
 
