@@ -33,7 +33,7 @@ def add_doors(app: Flask) -> None:
     app.url_map.converters["anything"] = _Anything
     app.url_map.add(Rule("/auth/<anything:rest>", endpoint="gatekey.door"))
     app.view_functions["gatekey.door"] = door
-    app.wsgi_app = _without_host(app.wsgi_app)  # type: ignore[method-assign]  # Flask documents wrapping it so
+    app.wsgi_app = _without_host(app.wsgi_app)  # type: ignore[assignment, method-assign]  # Flask documents wrapping it so
 
 
 def _without_host(application: WSGIApplication) -> WSGIApplication:
