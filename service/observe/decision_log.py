@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from service.auth.reasons import FLOOD_REASONS, REASONS, Outcome, Reason
 from service.observe.console import decision_line, notice_line
 from service.observe.floods import network_of
+from service.observe.lines import MAX_LINE, DecisionLine
 from service.observe.text import json_line, printable, timestamp
-from service.observe.writer import MAX_LINE, DecisionLine
 
 if TYPE_CHECKING:
     from service.auth.clock import Clock

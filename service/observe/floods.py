@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from service.auth.clock import Clock
-    from service.observe.writer import DecisionLine
+    from service.observe.lines import DecisionLine
 
 __all__ = ["THRESHOLD", "WINDOW", "Floods", "network_of"]
 

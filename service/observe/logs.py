@@ -14,8 +14,8 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
 from service.auth.secret import Secret
+from service.observe.lines import MAX_LINE
 from service.observe.text import printable
-from service.observe.writer import MAX_LINE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,34 +14,23 @@ import threading
 import weakref
 from collections import deque
 from multiprocessing.util import Finalize
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from service.auth.clock import SystemClock
 from service.observe.floods import Floods
+from service.observe.lines import MAX_LINE, DecisionLine
 from service.observe.text import json_line, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.auth.clock import Clock
-    from service.auth.reasons import Reason
     from service.observe.metrics import Metrics
 
-__all__ = ["MAX_LINE", "DecisionLine", "LineWriter"]
+__all__ = ["LineWriter"]
 
-MAX_LINE: Final = 4096  # bytes, newline included
 _INTERVAL: Final = 0.05  # seconds between two looks at the queue
 _MAX_QUEUED: Final = 8192  # lines, and so at most 32 MiB
-
-
-class DecisionLine(NamedTuple):
-    """A rendered decision; ``network`` is set for refusals that a flood can cause, ``at`` is ``Clock.age``."""
-
-    line: bytes
-    network: str | None
-    reason: Reason
-    seq: int
-    at: float
 
 
 class _Mark:

@@ -16,8 +16,9 @@ from service.auth.reasons import FLOOD_REASONS, REASONS, Outcome, Reason
 from service.observe.decision_log import DecisionLog
 from service.observe.families import families
 from service.observe.floods import THRESHOLD, WINDOW
+from service.observe.lines import MAX_LINE
 from service.observe.process import ProcessCollector
-from service.observe.writer import MAX_LINE, LineWriter
+from service.observe.writer import LineWriter
 from tests.support.clock import FakeClock
 from tests.support.keys import PEPPERS, make_key
 

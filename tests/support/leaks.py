@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from backends.records import SecretHash
-    from service.observe.writer import DecisionLine
+    from service.observe.lines import DecisionLine
 
 _MIN_LENGTH = 8  # shorter texts turn up by chance
 _MIN_CHARACTERS = 6  # different ones in a secret that was not registered but seen; "aaaaaaaa" turns up by chance

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.auth.decision import AccessRequest
-    from service.observe.writer import DecisionLine
+    from service.observe.lines import DecisionLine
     from tests.unit.observe.conftest import LoggedLines
 
     MakeRequest = Callable[..., AccessRequest]

@@ -9,8 +9,8 @@ import pytest
 from service.auth.decision import Decision
 from service.auth.reasons import FLOOD_REASONS, REASONS, Reason
 from service.observe.floods import THRESHOLD, WINDOW, Floods, network_of
+from service.observe.lines import DecisionLine
 from service.observe.observer import Observer
-from service.observe.writer import DecisionLine
 from tests.support.clock import FakeClock
 from tests.support.keys import make_key
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.auth.reasons import Reason
+from service.observe.lines import MAX_LINE, DecisionLine
 from service.observe.metrics import Metrics
-from service.observe.writer import MAX_LINE, DecisionLine, LineWriter
+from service.observe.writer import LineWriter
 from tests.support.servers import DEADLINE, ROOT, wait_until
 
 if TYPE_CHECKING:
