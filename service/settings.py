@@ -106,7 +106,9 @@ class Settings(BaseModel):
         """What is worth a line at the start."""
         notes = []
         if self.in_memory:
-            notes.append("memory:// keeps keys in one process: one worker serves, whatever GATEKEY_WORKERS says")
+            notes.append(
+                "one worker serves, because memory:// keeps keys in one process, and they are gone when it ends"
+            )
         if self.mode == "shadow":
             notes.append("GATEKEY_MODE=shadow: requests that would be refused are allowed, and only logged and counted")
         return tuple(notes)

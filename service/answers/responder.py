@@ -141,4 +141,4 @@ def _problem(status: int, said: HttpError, headers: Headers, request_id: str) ->
         "message": said.detail,
     }
     headers.append(("content-type", "application/problem+json"))
-    return Answer(status, headers, orjson.dumps(body))
+    return Answer(status, headers, orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE))

@@ -41,7 +41,7 @@ _WSGI_NOTES = (
     type=click.Choice(["rsgi", "wsgi"]),
     default="rsgi",
     show_default=True,
-    help="rsgi answers proxies fastest; wsgi suits an application that lives inside this Flask app.",
+    help="rsgi is faster and safer; wsgi serves everything through WSGI, for comparison.",
 )
 def command(*, demo: bool, import_file: Path | None, interface: str) -> None:
     """Run the service until Ctrl-C or SIGTERM.
@@ -72,6 +72,8 @@ def command(*, demo: bool, import_file: Path | None, interface: str) -> None:
         serve(settings, seed=seed, interface="wsgi" if interface == "wsgi" else "rsgi", on_ready=announce)
     except (AddressInUse, StoreError, ValueError) as error:
         raise Failed(str(error)) from None
+    except KeyboardInterrupt:  # before anything was served: that is no failure either
+        raise SystemExit(0) from None
 
 
 def _read_seed(settings: Settings, path: Path) -> Seed:
@@ -85,9 +87,13 @@ def _read_seed(settings: Settings, path: Path) -> Seed:
         raise Failed(f"--import: the file cannot be read ({error.strerror})") from None
     for note in seed.notes:
         click.echo(f"gatekey: {note}", err=True)
-    keys, organizations = len(seed.records), len(seed.organizations)
-    click.echo(f"gatekey: imported {keys} keys of {organizations} organizations", err=True)
+    keys, organizations = _counted(len(seed.records), "key"), _counted(len(seed.organizations), "organization")
+    click.echo(f"gatekey: imported {keys} of {organizations}", err=True)
     return seed
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _demo_credentials(settings: Settings) -> tuple[str, str]:

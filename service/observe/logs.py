@@ -30,7 +30,7 @@ _MAX_FRAMES: Final = 20
 _FEW_FRAMES: Final = 3
 _SHORT: Final = 128  # characters of each text in a line that would be too long otherwise
 _OPTIONS: Final = orjson.OPT_NON_STR_KEYS
-_SERVERS: Final = ("_granian", "granian.access", "werkzeug")  # the last would log each request line with its query
+_SERVERS: Final = ("_granian", "granian.access")
 
 _log = structlog.get_logger(__name__)
 
@@ -69,6 +69,12 @@ def configure_logging(writer: LineWriter, *, console: bool, level: str, fd: int 
         server.handlers[:] = []
         server.propagate = True
         server.setLevel(max(threshold, logging.WARNING))
+    logging.getLogger("werkzeug").addFilter(_is_no_request_line)
+
+
+def _is_no_request_line(record: logging.LogRecord) -> bool:
+    """Whether Flask's development server says something else: its access log would show queries."""
+    return " - - [" not in str(record.msg)
 
 
 def _rendering(*, console: bool, color: bool) -> Sequence[Processor]:

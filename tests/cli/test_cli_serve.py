@@ -79,7 +79,7 @@ def test_imported_keys_work_from_the_first_request_on(tmp_path: Path) -> None:
         assert ask(server.base, "off", SECRET)[1]["code"] == "domain_not_allowed"
         assert ask(server.base, "demo-key", "demo-secret")[0] == 200
         assert "gatekey: line 1: this api_key holds : or . and works by the two headers only" in server.lines
-        assert "gatekey: imported 2 keys of 1 organizations" in server.lines
+        assert "gatekey: imported 2 keys of 1 organization" in server.lines
 
 
 def test_a_bad_import_file_starts_nothing(tmp_path: Path) -> None:

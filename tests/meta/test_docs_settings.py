@@ -87,8 +87,7 @@ def test_the_example_file_shows_every_setting_with_its_default() -> None:
     """Or with an example where there is no default; each line is right when it is uncommented."""
     lines = re.findall(r"^# (\w+ = .*)$", EXAMPLE.partition("# -- policies")[0], re.MULTILINE)
     document = tomllib.loads("\n".join(lines))
-    left_out = {"store_listen_url", "peppers", "pepper_current"}  # no use without another store, or for most people
-    assert {name.removesuffix("_file") for name in document} == set(SETTINGS) - left_out
+    assert {name.removesuffix("_file") for name in document} == set(SETTINGS)
     for name, value in document.items():
         default = None if name.endswith("_file") else Settings.model_fields[name].default
         if name == "store_url":

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
-CONSOLE = "\n".join(re.findall(r"```console\n(.*?)```", README, re.DOTALL))
+API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+CONSOLE = "\n".join(re.findall(r"```console\n(.*?)```", README + API, re.DOTALL))
 COMMANDS = [
     (line, shown.strip("\n")) for line, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n?)*)", CONSOLE, re.MULTILINE)
 ]
+(KEYS,) = re.findall(r"keys\.jsonl <<'END'\n(.*?)\n *END", README, re.DOTALL)
 CURLS = [(line, shown) for line, shown in COMMANDS if line.startswith("curl")]
 
 
@@ -79,15 +81,21 @@ def test_the_readme_shows_an_allowed_and_a_denied_request() -> None:
     assert printed == [line for line, _ in CURLS[:2]]
 
 
-def test_the_readmes_application_refuses_a_stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code as it stands runs, and its view is protected."""
+def test_the_readmes_application_serves_its_key_and_refuses_a_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code as it stands runs beside the README's import file, asked by the README's own line."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "keys.jsonl").write_text(KEYS)
+    (asked,) = re.findall(r"^curl (.*)http://127\.0\.0\.1:5000(/\S+)$", README, re.MULTILINE)
+    headers = dict(re.findall(r"-H '([\w-]+): ([^']*)'", asked[0]))
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)  # noqa: S102 - our own documentation
     app: Flask = names["app"]
     try:
-        answer = app.test_client().get("/orders", headers={"Host": "api.example.com"})
+        assert app.test_client().get(asked[1], headers=headers).get_json() == {"organization": "acme"}
+        answer = app.test_client().get(asked[1], headers={"Host": headers["Host"]})
         assert answer.status_code == 401
         assert answer.get_json()["code"] == "missing_credentials"
         assert app.test_client().get("/nothing").get_json()["code"] == http_error(404).code
@@ -98,8 +106,7 @@ def test_the_readmes_application_refuses_a_stranger(tmp_path: Path, monkeypatch:
 
 def test_the_readmes_import_file_can_be_imported() -> None:
     """Its line is a key."""
-    (block,) = re.findall(r"keys\.jsonl <<'END'\n(.*?)\n *END", README, re.DOTALL)
-    seed = read_key_lines(block.encode().splitlines(), peppers=PEPPERS, now=START)
+    seed = read_key_lines(KEYS.encode().splitlines(), peppers=PEPPERS, now=START)
     assert [record.api_key for record in seed.records] == ["acme-orders"]
 
 

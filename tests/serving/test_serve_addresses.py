@@ -45,7 +45,7 @@ def taken() -> Iterator[int]:
 def assert_refused(*, env: dict[str, str], names: str) -> str:
     """The one line that says why the service does not start."""
     code, lines = refused("--demo", env=env)
-    told = [line for line in lines if not line.startswith("{") and "memory:// keeps" not in line]
+    told = [line for line in lines if not line.startswith("{") and "because memory://" not in line]
     assert (code, len(told)) == (1, 1), lines
     assert names in told[0]
     assert not any(event in line for line in lines for event in ("Traceback", "worker_died"))
