@@ -183,6 +183,7 @@ def both() -> Iterator[tuple[FlaskSide, FrontSide]]:
 
 
 visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20)
+# WSGI joins lines by commas, so there a URI that holds ",/" looks like two (docs/serving.md): not delivered alike.
 delivered_alike = st.fixed_dictionaries(
     {},
     optional={
@@ -192,7 +193,7 @@ delivered_alike = st.fixed_dictionaries(
         for name in (*NAMES, "host", "x-requested-with", "upgrade")
         if name not in ("content-length", "transfer-encoding", "x-gatekey-denial")
     },
-)
+).filter(lambda headers: ",/" not in headers.get("x-forwarded-uri", ""))
 targets = st.one_of(
     st.builds(
         "/auth/{}/{}".format,
