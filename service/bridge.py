@@ -49,6 +49,10 @@ class Refused(Exception):
         self.status = status
 
 
+class _ClientGone(Exception):
+    """The client does not take its answer."""
+
+
 class Bridge:
     """Runs a WSGI application for RSGI requests on ``threads`` threads, with at most ``queued`` more waiting.
 
@@ -119,8 +123,11 @@ class Bridge:
                 close = getattr(chunks, "close", None)
                 if close is not None:
                     close()
-        except (ProtocolClosed, TimeoutError):
+        except (ProtocolClosed, _ClientGone):
             _log.debug("client_left")
+        except (SystemExit, KeyboardInterrupt) as error:  # a view's own; it must not end everybody's loop
+            _log.error("application_failed", error_type=type(error).__name__)
+            return answer.begun
         except Exception as error:  # noqa: BLE001 - the last resort of an application
             _log.exception("application_failed", error_type=type(error).__name__)
             return answer.begun
@@ -190,7 +197,7 @@ class _Answer:
             return future.result(_SEND_DEADLINE)
         except TimeoutError:
             future.cancel()
-            raise
+            raise _ClientGone from None
 
 
 async def _sent(transport: Any, chunk: bytes) -> None:

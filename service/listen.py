@@ -128,7 +128,11 @@ def _check_admin(settings: Settings) -> None:
         )
     host, port = settings.admin_listen
     _try_port(host, port, "GATEKEY_ADMIN_LISTEN")
-    if settings.uds is None and port == settings.port and host in (settings.host, *_ANY):
+    if (
+        settings.uds is None
+        and port == settings.port
+        and (host == settings.host or {host, settings.host} & _ANY.keys())
+    ):
         raise AddressInUse("GATEKEY_ADMIN_LISTEN: must be another address than GATEKEY_HOST and GATEKEY_PORT")
 
 

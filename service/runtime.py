@@ -205,7 +205,7 @@ class Gatekey:
             self._store_answers("TimeoutError")
             return
         look, self._look = self._look, None
-        error = look.exception()
+        error = asyncio.CancelledError() if look.cancelled() else look.exception()
         self._store_answers(type(error).__name__ if error is not None else "")
 
     def _store_answers(self, error_type: str) -> None:

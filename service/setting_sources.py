@@ -56,6 +56,9 @@ def read_document(path: Path | None, problems: list[str]) -> tuple[dict[str, Any
         position = _POSITION.search(str(error))
         problems.append(f"{_CONFIG}: the file is not valid TOML" + (f" ({position[0]})" if position else ""))
         return {}, {}
+    except RecursionError:
+        problems.append(f"{_CONFIG}: the file is nested too deeply")
+        return {}, {}
     except ValueError:
         problems.append(f"{_CONFIG}: the file is not text in UTF-8")
         return {}, {}

@@ -176,7 +176,7 @@ def login_url(value: Any) -> str:
     text = _text(value)
     local = text.startswith("/") and not text.startswith("//")
     remote = "://" in text and parse_target_url(text) is not None
-    if not (local or remote) or not text.isascii() or not text.isprintable() or "\\" in text or " " in text:
+    if not (local or remote) or not text.isascii() or not text.isprintable() or re.search(r"[\\ #]", text):
         raise ValueError("must be a path that begins with one /, or an http(s) URL")
     return text
 

@@ -67,8 +67,8 @@ class _Place(NamedTuple):
 class NextUrls:
     """Mints and accepts ``next`` values and the login page's address.
 
-    ``hosts`` are the other hosts that may be gone back to: ``app.example.com``, ``app.example.com:8443``, or
-    ``.example.com`` for all below it (not itself); without a port only the scheme's default one is meant.
+    ``hosts`` are the other hosts that may be gone back to: ``app.example.com``, or ``.example.com`` for all below it
+    (not itself), each on the scheme's default port.
     ``public_url`` is Gatekey's own origin (``""``: the one of the request), ``login_url`` a path or an absolute URL.
     """
 

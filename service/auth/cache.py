@@ -87,6 +87,7 @@ class KeyCache:
         self._negative: OrderedDict[str, CacheEntry] = OrderedDict()
         self._loads: dict[str, asyncio.Task[CacheEntry]] = {}
         self._tasks: set[asyncio.Task[CacheEntry]] = set()
+        self._given_up: set[asyncio.Task[CacheEntry]] = set()
         self._waiting = 0
         self._epoch = 0
         self._generations = [0] * _STRIPES
@@ -145,13 +146,13 @@ class KeyCache:
         budget), ``StoreCorrupt`` or ``Overloaded``; an error goes to all who wait and is never kept.
         """
         task = self._loads.get(api_key)
-        if task is not None:
-            self._metrics.cache_coalesced()
         if self._waiting >= self._max_loads:
             self._metrics.shed("misses")
             raise Overloaded
         if task is None:
             task = self._start_load(api_key)
+        else:
+            self._metrics.cache_coalesced()
         self._waiting += 1
         try:
             done, _ = await asyncio.wait({task}, timeout=budget)
@@ -160,7 +161,7 @@ class KeyCache:
         if not done:
             raise StoreUnavailable("the store did not answer in time")
         if task.cancelled():
-            raise StoreUnavailable("the cache is closing")
+            raise StoreUnavailable("the look-up was given up")
         return task.result()
 
     async def reread(self, api_key: str, entry: CacheEntry, *, budget: float) -> CacheEntry:
@@ -176,16 +177,33 @@ class KeyCache:
         return await self.load(api_key, budget=budget)
 
     def _start_load(self, api_key: str) -> asyncio.Task[CacheEntry]:
-        if len(self._tasks) >= self._max_loads:
+        if len(self._tasks) + len(self._given_up) >= self._max_loads:
             self._metrics.shed("loads")
             raise Overloaded
-        self._loop = asyncio.get_running_loop()
-        task = self._loop.create_task(self._load(api_key), name="gatekey-load")
+        loop = self._loop = asyncio.get_running_loop()
+        task = loop.create_task(self._load(api_key), name="gatekey-load")
         self._loads[api_key] = task
         self._tasks.add(task)
+        limit = loop.call_later(_LOAD_LIMIT, self._give_up, api_key, task)
+        task.add_done_callback(lambda _: limit.cancel())
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._given_up.discard)
         task.add_done_callback(_retrieve)
         return task
+
+    def _give_up(self, api_key: str, task: asyncio.Task[CacheEntry]) -> None:
+        """A load takes too long: the next caller asks anew, and what this one may still bring counts for nothing.
+
+        A driver may hang for longer than its cancellation; such loads stay counted, because they are bounded too.
+        """
+        self._forget_load(api_key, task)
+        self._tasks.discard(task)
+        self._given_up.add(task)
+        task.cancel()
+
+    def _forget_load(self, api_key: str, task: asyncio.Task[CacheEntry] | None) -> None:
+        if self._loads.get(api_key) is task:  # not its successor's place
+            del self._loads[api_key]
 
     async def _load(self, api_key: str) -> CacheEntry:
         me = asyncio.current_task()
@@ -193,13 +211,11 @@ class KeyCache:
         generation, epoch = self._generations[stripe], self._epoch
         started = self._clock.age()
         try:
-            async with asyncio.timeout(_LOAD_LIMIT):
-                found = await self._store.find(api_key)
-        except TimeoutError as error:
-            raise StoreUnavailable("the store did not answer in time") from error
+            found = await self._store.find(api_key)
         finally:
-            if self._loads.get(api_key) is me:
-                del self._loads[api_key]
+            self._forget_load(api_key, me)
+        if me in self._given_up:
+            raise StoreUnavailable("the store answered too late")
         entry = self._entry(None if found is None else _compiled(found), started)
         if generation == self._generations[stripe] and epoch == self._epoch:
             self._keep(api_key, entry)
@@ -270,7 +286,7 @@ class KeyCache:
     async def close(self) -> None:
         """Cancel what is still loading; bounded, because a driver may ignore the cancellation."""
         self._loop = None  # no refresh is asked for any more
-        tasks = set(self._tasks)
+        tasks = self._tasks | self._given_up
         for task in tasks:
             task.cancel()
         if tasks:

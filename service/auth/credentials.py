@@ -53,8 +53,8 @@ def read_credentials(
 ) -> tuple[Credentials | Reason, bool]:
     """The one pair that was presented, or ``MISSING_CREDENTIALS`` or ``MALFORMED_KEY``; and whether any was presented.
 
-    The sequences are the lines of ``x-api-key``, ``x-secret-token`` and ``Authorization`` (a value that is not ASCII
-    is given as ``""``). A form that is not in ``forms`` is neither read nor counted. The same pair in two forms is one.
+    The sequences are the lines of ``x-api-key``, ``x-secret-token`` and ``Authorization``. A form that is not in
+    ``forms`` is neither read nor counted. The same pair in two forms is one.
     """
     found: list[tuple[str, str]] = []
     presented = half = False

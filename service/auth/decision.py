@@ -1,4 +1,4 @@
-"""What is asked (``AccessRequest``), what is answered (``Decision``), and the pure rules between them (``evaluate``)."""
+"""What is asked (``AccessRequest``) and what is answered (``Decision``)."""
 
 from __future__ import annotations
 

@@ -60,18 +60,22 @@ class Peppers:
         Every refusal is one SHA-256 and two HMACs, whatever forms the hashes have and whether there is a previous one.
         """
         data = secret.encode()
-        digest = hashlib.sha256(data).digest()
-        return self._equals(data, digest, stored) or self._equals(data, digest, previous or self._nobodys)
+        digest = hashlib.sha256(data).digest() if stored.prehashed else b""
+        if self._equals(digest or data, stored):
+            return True
+        digest = digest or hashlib.sha256(data).digest()
+        previous = previous or self._nobodys
+        return self._equals(digest if previous.prehashed else data, previous)
 
     def waste(self, secret: str) -> None:
         """The work of a refusal by ``matches``: an unknown key must not be told from a wrong secret by time."""
         self.matches(secret, self._nobodys)
 
-    def _equals(self, data: bytes, digest: bytes, stored: SecretHash) -> bool:
+    def _equals(self, data: bytes, stored: SecretHash) -> bool:
         key = self._by_version.get(stored.pepper_version)
         if key is None:
             raise UnknownPepper
-        return hmac.compare_digest(hmac.digest(key, digest if stored.prehashed else data, "sha256"), stored.digest)
+        return hmac.compare_digest(hmac.digest(key, data, "sha256"), stored.digest)
 
     def fingerprint(self, text: str) -> str:
         """12 hex digits that group what is the same without telling what it is, for log lines about unknown keys."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +17,20 @@ FORWARDED_SCHEMES: Mapping[str, str] = {"http": "http", "https": "https", "ws": 
 """What ``X-Forwarded-Proto`` may say; a websocket is an HTTP request."""
 
 
-@lru_cache(maxsize=8192)
+_MAX_ADDRESS: Final = 64  # characters: the longest IPv6 address in brackets with a port, and some space around
+
+
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """The address in ``text``, also with a port (``192.0.2.1:80``, ``[2001:db8::1]:80``); ``None`` for anything else.
 
     An IPv4-mapped IPv6 address is its IPv4 address, so that one network rule covers both spellings.
     """
+    return _parse_short(text) if len(text) <= _MAX_ADDRESS else None  # longer texts must not fill the memory
+
+
+@lru_cache(maxsize=8192)
+def _parse_short(text: str) -> IPv4Address | IPv6Address | None:
+    """Remembered, because addresses repeat."""
     candidate = text.strip()
     if candidate.startswith("["):
         candidate, bracket, port = candidate[1:].partition("]")

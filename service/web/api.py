@@ -9,6 +9,7 @@ from flask import Blueprint, g, jsonify, request
 from service.auth.decision import AccessRequest, Decision, Door
 from service.auth.reasons import REASONS, Outcome, Reason
 from service.doors.attempt import credentials_from_values
+from service.observe.request_ids import trace_id_of
 from service.web.answers import flask_response, render_denial
 from service.web.protect import api_key_required, current_key, gatekey_of_app
 from service.web.schemas import VerifyRequest, parse_body
@@ -68,6 +69,7 @@ def _question(gatekey: Gatekey, body: VerifyRequest) -> AccessRequest:
         path=request.path,
         user_agent=request.headers.get("User-Agent", ""),
         request_id=g.gatekey_request_id,
+        trace_id=trace_id_of(request.headers.get("traceparent")),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import request
+from flask import g, request
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import BaseConverter, Rule
 
@@ -53,4 +53,6 @@ async def door(rest: str) -> Response:  # noqa: ARG001 - the door reads the path
     call = gatekey.doors.find(request.environ["PATH_INFO"])
     if call is None:
         raise NotFound
-    return flask_response(await gatekey.doors.answer(call, WsgiRequest(request.environ)))
+    answer = await gatekey.doors.answer(call, WsgiRequest(request.environ))
+    g.gatekey_counted = True
+    return flask_response(answer)

@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 _HEALTH: Final = ("/livez", "/readyz", "/metrics")
 _ROUTE_GROUPS: Final = {
-    "gatekey.door": "",  # the doors count themselves, whichever server is in front
+    "gatekey.door": "other",  # for what is refused before a door sees it; a door counts itself
     "gatekey_api.verify": "verify",
     "gatekey_api.whoami": "whoami",
     "gatekey_login.login": "login",
@@ -42,7 +42,7 @@ _ROUTE_GROUPS: Final = {
 
 def make_flask_app(gatekey: Gatekey) -> Flask:
     """The application. Views of the embedding program may be added to it; the routes here are Gatekey's own."""
-    app = PortalFlask("service.web", gatekey.portal)
+    app = PortalFlask("service.web", gatekey.portal, static_folder=None)
     app.extensions["gatekey"] = gatekey
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.url_map.merge_slashes = False  # a door matches its path exactly and never redirects
@@ -77,7 +77,7 @@ def _begin() -> None:
 
 def _finish(response: Response) -> Response:
     group = _ROUTE_GROUPS.get(request.endpoint or "", "other" if request.endpoint is None else "app")
-    if group:
+    if not g.get("gatekey_counted", False):
         elapsed = perf_counter() - g.gatekey_started
         gatekey_of_app().metrics.http_request(group, response.status_code, elapsed)
     response.headers.setdefault("X-Request-Id", g.gatekey_request_id)

@@ -29,7 +29,7 @@ class VerifyRequest(BaseModel):
     secret_token: Annotated[str, Field(max_length=4096, repr=False)]
     domain: Annotated[str, Field(max_length=8192)]
     scopes: tuple[str, ...] = ()
-    client_ip: str | None = None
+    client_ip: Annotated[str, Field(max_length=64)] | None = None
     origin: Annotated[str, Field(max_length=1024)] | None = None
 
     @field_validator("domain")

@@ -363,6 +363,21 @@ def test_an_application_that_fails_in_the_middle_is_closed_and_the_bridge_goes_o
         assert all(chunks.closed.wait(10) for chunks in closed)
 
 
+@pytest.mark.parametrize("defect", [TimeoutError, SystemExit, KeyboardInterrupt])
+def test_an_applications_own_time_out_or_exit_is_its_failure(defect: type[BaseException]) -> None:
+    """It is not taken for a client that left, and ends nothing but its request."""
+
+    def application(_environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b""
+        raise defect
+
+    with bridged(application) as (port, bridge):
+        for _ in range(2):
+            assert raw_http.request(port, "GET", "/", HOST).status == 500
+        assert bridge._in_flight == 0
+
+
 def test_a_client_that_leaves_frees_its_thread_and_closes_the_iterable() -> None:
     """An endless stream ends with its reader."""
     chunks = _Chunks(itertools.repeat(b"x" * 65_536))

@@ -260,7 +260,7 @@ BREAKS = [
     Break(
         "11: bounded in what is loading",
         CACHE,
-        "if len(self._tasks) >= self._max_loads:",
+        "if len(self._tasks) + len(self._given_up) >= self._max_loads:",
         "if False:",
         "cache::test_more_misses_than_allowed_are_shed",
     ),

@@ -42,6 +42,9 @@ def taken() -> Iterator[int]:
         yield other.getsockname()[1]
 
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - the start with it is refused
+
+
 def assert_refused(*, env: dict[str, str], names: str) -> str:
     """The one line that says why the service does not start."""
     code, lines = refused("--demo", env=env)
@@ -92,6 +95,16 @@ def test_the_admin_port_serves_metrics() -> None:
 def test_an_admin_port_in_use_is_refused(taken: int) -> None:
     """It is told before any worker starts."""
     assert_refused(env={"GATEKEY_ADMIN_LISTEN": f"127.0.0.1:{taken}"}, names="GATEKEY_ADMIN_LISTEN")
+
+
+@pytest.mark.parametrize(
+    ("host", "admin"), [(EVERYWHERE, "127.0.0.1"), ("127.0.0.1", EVERYWHERE), ("127.0.0.1", "127.0.0.1")]
+)
+def test_an_admin_port_that_is_the_service_s_own_is_refused(host: str, admin: str) -> None:
+    """Also where one of the two listens everywhere."""
+    port = str(free_port())
+    env = {"GATEKEY_HOST": host, "GATEKEY_PORT": port, "GATEKEY_ADMIN_LISTEN": f"{admin}:{port}"}
+    assert_refused(env=env, names="GATEKEY_ADMIN_LISTEN")
 
 
 def test_an_admin_port_with_several_workers_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -98,6 +99,25 @@ def test_a_store_that_is_lost_later_degrades_and_known_keys_still_pass() -> None
         store.bring_back()
         wait_until(lambda: readiness(client) == (200, {"status": "ready", "degraded": []}), "the store is back")
         assert up(gatekey) == 1
+
+
+def test_a_look_at_the_store_that_is_cancelled_from_within_is_a_loss_and_not_the_last_look() -> None:
+    """A driver may cancel its own call; whoever looks after the store must go on looking."""
+
+    class Cancelling(GatedStore):
+        cancels = False
+
+        async def ping(self) -> None:
+            if self.cancels:
+                raise asyncio.CancelledError
+            await super().ping()
+
+    store = Cancelling()
+    with running_gatekey(store=store) as gatekey, client_of(gatekey) as client:
+        store.cancels = True
+        wait_until(lambda: readiness(client)[1].get("degraded") == ["store"], "the loss is noticed")
+        store.cancels = False
+        wait_until(lambda: readiness(client)[1].get("degraded") == [], "the store is back")
 
 
 def test_a_draining_process_is_not_ready_but_goes_on_serving() -> None:

@@ -162,6 +162,17 @@ def test_a_decision_is_seen_in_the_next_scrape_without_its_secret() -> None:
         assert chosen not in text
 
 
+def test_what_is_refused_before_a_door_sees_it_is_counted_too() -> None:
+    """Each answered request moves one series, whichever part of the service answered it."""
+    with client() as made:
+        assert made.get("/auth/forward/default", headers={"X-Long": "x" * 20_000}).status_code == 431
+        assert made.get("/auth/forward/").status_code == 404
+        assert made.get("/auth/forward/default").status_code == 403
+        lines = scrape(made).text.splitlines()
+    assert 'gatekey_http_requests_total{route="other",status="4xx"} 2.0' in lines
+    assert 'gatekey_http_requests_total{route="door_forward",status="4xx"} 1.0' in lines
+
+
 def get(address: str, **headers: str) -> tuple[int, bytes]:
     request = urllib.request.Request(address, headers=headers)  # noqa: S310 - loopback
     try:

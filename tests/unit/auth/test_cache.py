@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -248,6 +249,37 @@ async def test_a_store_that_never_answers_is_given_up(
     store.hold()
     with pytest.raises(StoreUnavailable):
         await load(cache)
+
+
+async def test_a_load_that_hangs_beyond_its_cancellation_does_not_block_its_key(
+    store: GatedStore, clock: FakeClock, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver may ignore that it is cancelled; the next caller asks anew, and the late answer fills nothing."""
+    monkeypatch.setattr("service.auth.cache._LOAD_LIMIT", 0.01)
+    late = asyncio.Event()
+    hung = [True]
+    find = store.find
+
+    async def stubborn(api_key: str) -> FoundKey | None:
+        found = await find(api_key)
+        while hung.pop() if hung else False:
+            while not late.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await late.wait()
+        return found
+
+    monkeypatch.setattr(store, "find", stubborn)
+    cache = new_cache(store, clock, metrics, max_loads=2)
+    with pytest.raises(StoreUnavailable):
+        await load(cache, budget=0.05)
+    fresh = await load(cache)
+    assert fresh.loaded is not None
+    assert store.finds == ["known", "known"]
+    late.set()
+    await settle()
+    cache.heartbeat()
+    assert cache.peek("known") is fresh
+    await cache.close()
 
 
 async def test_closing_ends_the_loads_under_way(cache: KeyCache, store: GatedStore) -> None:
