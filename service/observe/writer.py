@@ -157,17 +157,24 @@ class LineWriter:
         while True:
             self._wake.wait(_INTERVAL)
             self._wake.clear()
-            marks = self._write_queue()
-            last = any(mark.last for mark in marks)
-            if self._floods is not None:
-                for summary in self._floods.due(everything=bool(marks)):
-                    self._lost += not self._write(self._notice(summary))
-            self._tell_lost()
-            ended = last and self._ends()
-            for mark in marks:
-                mark.reached.set()
-            if ended:
-                return
+            try:
+                if self._turn():
+                    return
+            except Exception:  # noqa: BLE001 - a defect here may cost lines, which are told, but never the log
+                self._lost += 1
+
+    def _turn(self) -> bool:
+        """Write what waits; ``True`` when that was the last of it and the thread ends."""
+        marks = self._write_queue()
+        last = any(mark.last for mark in marks)
+        if self._floods is not None:
+            for summary in self._floods.due(everything=bool(marks)):
+                self._lost += not self._write(self._notice(summary))
+        self._tell_lost()
+        ended = last and self._ends()
+        for mark in marks:
+            mark.reached.set()
+        return ended
 
     def _write_queue(self) -> list[_Mark]:
         """Write the lines that wait now, in batches of whole lines."""

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -412,3 +412,22 @@ writer.put(b"c" * 99 + b"\\n")
     assert torn == b"b" * 50
     assert b"c" * 99 in rest
     assert lost([line for line in rest if line.startswith(b"{")]) == 1
+
+
+def test_a_defect_in_the_writing_costs_lines_and_never_the_log(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread goes on, and says that something was lost."""
+    defects = [LookupError("a defect"), LookupError("another")]
+    real = LineWriter._write_queue
+
+    def failing(writer: LineWriter) -> list[Any]:
+        if defects:
+            raise defects.pop()
+        return real(writer)
+
+    monkeypatch.setattr(LineWriter, "_write_queue", failing)
+    writer = LineWriter(pipe.write_fd)
+    writer.put(b'{"event":"after"}\n')
+    assert writer.close(DEADLINE)
+    events = [json.loads(line) for line in pipe.read_all()]
+    assert {"event": "after"} in events
+    assert [event["count"] for event in events if event["event"] == "log.lines_dropped"] == [2]
