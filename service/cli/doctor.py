@@ -36,7 +36,7 @@ __all__ = ["command"]
 SECRET_VARIABLE: Final = "DOCTOR_SECRET_TOKEN"  # noqa: S105 - the variable's name
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Probe the proxy in front from outside.")
 @click.option("--url", required=True, help="A protected address that the application answers with 2xx.")
 @click.option("--api-key", help="A key that is valid there, for the probes that need one.")
 @click.option(

@@ -17,6 +17,7 @@ FORWARDED_SCHEMES: Mapping[str, str] = {"http": "http", "https": "https", "ws": 
 """What ``X-Forwarded-Proto`` may say; a websocket is an HTTP request."""
 
 
+_MAX_REMEMBERED: Final = 128  # characters of a list of hops; strangers choose it
 _MAX_ADDRESS: Final = 64  # characters: the longest IPv6 address in brackets with a port, and some space around
 
 
@@ -60,6 +61,7 @@ class TrustedProxies:
     def __init__(self, networks: Iterable[IPv4Network | IPv6Network]) -> None:
         self._networks = tuple(networks)
         self.trusts = lru_cache(maxsize=8192)(self._trusts)
+        self._walk_known = lru_cache(maxsize=8192)(self._walk)
 
     def _trusts(self, peer: str) -> bool:
         if not peer:
@@ -80,8 +82,12 @@ class TrustedProxies:
         if not forwarded_for or not self.trusts(peer):
             own = parse_address(peer)
             return "" if own is None else str(own)
+        line = ",".join(forwarded_for)
+        return self._walk_known(line) if len(line) <= _MAX_REMEMBERED else self._walk(line)
+
+    def _walk(self, line: str) -> str | None:
         address: IPv4Address | IPv6Address | None = None
-        for hop in reversed(",".join(forwarded_for).split(",")):
+        for hop in reversed(line.split(",")):
             address = parse_address(hop)
             if address is None:
                 return None
