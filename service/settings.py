@@ -53,7 +53,7 @@ class Settings(BaseModel):
 
     store_url: _StoreUrl = Secret("memory://")
     store_listen_url: _StoreUrl | None = None
-    store_timeout: Annotated[float, BeforeValidator(types.number(0.01, 5))] = 0.25
+    store_timeout: Annotated[float, BeforeValidator(types.number(0.01, 60))] = 0.25
     organization_id: Annotated[str, BeforeValidator(types.slug)] = ""
     pepper: _Secret | None = None
     peppers: _Secret | None = None

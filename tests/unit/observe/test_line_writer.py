@@ -417,15 +417,15 @@ writer.put(b"c" * 99 + b"\\n")
 def test_a_defect_in_the_writing_costs_lines_and_never_the_log(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread goes on, and says that something was lost."""
     defects = [LookupError("a defect"), LookupError("another")]
-    real = LineWriter._write_queue
+    writer = LineWriter(pipe.write_fd)
+    real = writer._write_queue
 
-    def failing(writer: LineWriter) -> list[Any]:
+    def failing() -> list[Any]:
         if defects:
             raise defects.pop()
-        return real(writer)
+        return real()
 
-    monkeypatch.setattr(LineWriter, "_write_queue", failing)
-    writer = LineWriter(pipe.write_fd)
+    monkeypatch.setattr(writer, "_write_queue", failing)
     writer.put(b'{"event":"after"}\n')
     assert writer.close(DEADLINE)
     events = [json.loads(line) for line in pipe.read_all()]
