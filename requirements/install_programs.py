@@ -1,4 +1,7 @@
-"""Install each program of proxies.txt on its own; one that has no wheel for this platform is named and skipped."""
+"""Install each program of programs.in on its own; one that has no wheel for this platform is named and skipped.
+
+Only their files are wanted, so what their Python parts would need is left out.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-LOCK = Path(__file__).with_name("proxies.txt")
+LOCK = Path(__file__).with_name("programs.txt")
 
 
 def requirements() -> list[tuple[str, str]]:
     """Name and pinned requirement (with its hashes) of each entry."""
+    wanted = LOCK.with_suffix(".in").read_text(encoding="utf-8").split()
     entries = re.split(r"\n(?=[a-z0-9])", LOCK.read_text(encoding="utf-8").strip())
-    return [(entry.partition("==")[0], entry) for entry in entries if "==" in entry.partition("\n")[0]]
+    return [(name, entry) for entry in entries if (name := entry.partition("==")[0]) in wanted]
 
 
 def main() -> None:
