@@ -8,26 +8,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from backends.records import KeyFilter, Origin
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from backends.records import FoundKey, KeyRecord, KeyState, Organization, Page
+    from backends.journal import Journal
+    from backends.records import Connections, FoundKey, KeyRecord, KeyState, Organization, Page, SecretHash
 
-__all__ = ["ChangeListener", "KeyStore"]
+__all__ = ["EVERY_KEY", "ChangeListener", "KeyStore"]
+
+EVERY_KEY = KeyFilter()
 
 
 class ChangeListener(Protocol):
     """What a store tells about changes, on the event loop that runs ``KeyStore.watch``. No method may block or raise."""
 
-    def key_changed(self, api_key: str) -> None:
-        """The record of ``api_key`` was added, changed or deleted (announcements may repeat)."""
+    def key_changed(self, api_key: str, *, at: float | None = None, origin: Origin = Origin.KEY) -> None:
+        """The record of ``api_key`` was added, changed or deleted (announcements may repeat).
 
-    def everything_changed(self) -> None:
+        ``at`` is when that was written, in seconds since the Unix epoch by the clock of the store; ``None`` if unknown.
+        """
+
+    def everything_changed(self, *, at: float | None = None, origin: Origin = Origin.BULK) -> None:
         """Any record may have changed (an organization was switched, a bulk change, a new epoch, a gap in the announcements)."""
 
-    def heartbeat(self) -> None:
-        """The announcing path itself is alive: what was announced before this call has arrived."""
+    def heartbeat(self, *, delay: float = 0.0) -> None:
+        """The announcing path itself is alive: what was announced before this heartbeat was sent has arrived.
+
+        ``delay`` is the seconds since then, by a clock that also runs while the process is paused.
+        """
 
 
 class KeyStore(Protocol):
@@ -43,6 +54,22 @@ class KeyStore(Protocol):
     name: str
     """The store's kind, the value of the metrics' label ``store``: ``memory``, ``sqlite``, ``redis``, ``postgres``."""
 
+    @property
+    def journal(self) -> Journal:
+        """What is kept beside the keys; one object for the store's whole life."""
+
+    @property
+    def connections(self) -> Connections:
+        """The state of the pool at this moment; all 0 for a store without connections. Never waits."""
+
+    async def migrate(self) -> tuple[str, ...]:
+        """Prepare the store, or bring it up to this version of the code, and write the epoch marker if there is none.
+
+        Returns what was done, a line for each step, nothing when all was done before. Works on a store that is not open.
+        Safe while other processes serve from it, and when several run it at once. Raises ``StoreUnfit`` where the store
+        is newer than this code.
+        """
+
     async def open(self) -> None:
         """Get ready on the running loop; idempotent. Does not wait for a server that is down."""
 
@@ -50,7 +77,11 @@ class KeyStore(Protocol):
         """Give everything back; idempotent, never raises ``StoreUnavailable``."""
 
     async def ping(self) -> None:
-        """Return when the store answers and has its epoch marker; raises ``StoreUnavailable`` or ``StoreNotReady``."""
+        """Return when the store answers and has its epoch marker.
+
+        Raises ``StoreUnavailable``, ``StoreNotReady``, or ``StoreUnfit`` (with what is wrong and what to do) where the
+        schema is too old or too new for this code, or the server may drop keys by itself.
+        """
 
     async def find(self, api_key: str) -> FoundKey | None:
         """The key with this handle, with its organization's state, in one consistent read.
@@ -63,13 +94,18 @@ class KeyStore(Protocol):
     async def get(self, key_id: str) -> KeyRecord:
         """The key with this identifier; raises ``NotFound``."""
 
-    async def list_keys(
-        self, *, organization_id: str | None = None, after: str = "", limit: int = 100
-    ) -> Page[KeyRecord]:
-        """Keys ordered by ``key_id``, those greater than ``after``, at most ``limit`` (1 to 1,000) of them."""
+    async def list_keys(self, *, where: KeyFilter = EVERY_KEY, after: str = "", limit: int = 100) -> Page[KeyRecord]:
+        """Keys that match, ordered by ``key_id``, those greater than ``after``, at most ``limit`` (1 to 1,000) of them.
+
+        A key that cannot be decoded is left out. A page may be shorter than ``limit`` while ``next_after`` says that
+        there are more.
+        """
 
     async def count_keys(self, *, now: datetime) -> Mapping[str, int]:
         """Number of keys by state: ``active``, ``disabled``, ``revoked``, and ``expired`` (active ones past their time)."""
+
+    async def count_peppers(self) -> Mapping[int, int]:
+        """Number of stored secrets, previous ones included, by the version of their pepper; may take long."""
 
     async def add(self, record: KeyRecord) -> None:
         """Store a new key; raises ``Conflict`` (``key_id`` or ``api_key`` taken) or ``NotFound`` (no such organization)."""
@@ -93,6 +129,13 @@ class KeyStore(Protocol):
         """Switch a key; ``True`` when this call changed it, ``False`` when it already was so.
 
         ``revoked`` is final: any other state for a revoked key raises ``Conflict``. Raises ``NotFound``.
+        """
+
+    async def rehash(self, key_id: str, *, old: SecretHash, new: SecretHash) -> bool:
+        """Put ``new`` in the place of ``old``, as the secret or the previous one: the same secret under another pepper.
+
+        ``True`` when this call did so, ``False`` when the key has no such hash (any more) or is not there. Changes
+        neither ``version`` nor ``updated_at``.
         """
 
     async def delete(self, key_id: str) -> bool:
@@ -123,5 +166,19 @@ class KeyStore(Protocol):
         """Tell ``listener`` of every change from any process until cancelled, with a heartbeat at least every 0.5 s.
 
         On (re)connection the order is: subscribe, wait for the confirmation, ``everything_changed``, ``heartbeat``.
-        Returns only by cancellation; a lost connection is retried inside.
+        Returns only by cancellation; a lost connection is retried inside. Behind the announcements a list of the last
+        changes is looked through every few seconds. A process runs one ``watch`` at a time.
+        """
+
+    async def barrier(self) -> None:
+        """Return when every change that was written before this call has come to this process's ``watch``.
+
+        Sends a heartbeat through the announcing path at once and waits for it. Raises ``StoreUnavailable`` where it does
+        not come back within 2 s, or where nobody watches.
+        """
+
+    async def replicate(self) -> bool:
+        """Wait (at most 1 s) for the copies of the server: ``False`` when fewer than it has hold what was written before.
+
+        ``True`` where a write that returned is durable already, and where there are no copies.
         """

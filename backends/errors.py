@@ -5,6 +5,7 @@
     StoreError
     ├── StoreUnavailable      no answer that can be believed; the caller must not conclude anything
     │   └── StoreNotReady     the store answered, but its epoch marker is missing (never migrated, wiped, wrong database)
+    │       └── StoreUnfit    it answered, and as it is it will never do (schema too old or new, evicts keys): do not start
     ├── StoreCorrupt          the store answered for this key with something that is not a record
     ├── StoreClosed           used before ``open`` or after ``close`` (a programming error)
     ├── NotFound              the addressed key or organization does not exist
@@ -23,6 +24,7 @@ __all__ = [
     "StoreError",
     "StoreNotReady",
     "StoreUnavailable",
+    "StoreUnfit",
     "UnknownScheme",
     "VersionConflict",
 ]
@@ -38,6 +40,10 @@ class StoreUnavailable(StoreError):
 
 class StoreNotReady(StoreUnavailable):
     """The store answers but lacks its epoch marker, so even "no such key" proves nothing."""
+
+
+class StoreUnfit(StoreNotReady):
+    """The store answers, but somebody must change it first; the message says what is wrong and what to do."""
 
 
 class StoreCorrupt(StoreError):

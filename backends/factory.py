@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from backends.errors import StoreError, UnknownScheme
-from backends.memory import MemoryKeyStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,12 +25,30 @@ _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}")  # RFC 3986 3.1
 
 _Loader = Callable[[], Callable[[str], "KeyStore"]]
 
+_BUILT_IN: Final = {
+    "memory": "backends.memory:MemoryKeyStore",
+    "postgresql": "backends.postgres:PostgresKeyStore",
+    "redis": "backends.redis:RedisKeyStore",
+    "rediss": "backends.redis:RedisKeyStore",
+    "sqlite": "backends.sqlite:SqliteKeyStore",
+}
+"""Imported when they are used: a process that keeps keys in SQLite needs no driver for Postgres in its memory."""
+
 
 def find_schemes() -> Mapping[str, _Loader]:
     """All schemes of this installation, each with what loads its ``from_url``. Built-in schemes cannot be replaced."""
     found: dict[str, _Loader] = {point.name: _plugin(point) for point in entry_points(group=GROUP)}
-    found["memory"] = lambda: MemoryKeyStore.from_url
+    found.update({scheme: _built_in(place) for scheme, place in _BUILT_IN.items()})
     return MappingProxyType(found)
+
+
+def _built_in(place: str) -> _Loader:
+    def load() -> Callable[[str], KeyStore]:
+        module, _, name = place.partition(":")
+        from_url: Callable[[str], KeyStore] = getattr(import_module(module), name).from_url
+        return from_url
+
+    return load
 
 
 def _plugin(point: EntryPoint) -> _Loader:

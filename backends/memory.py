@@ -6,26 +6,29 @@ All methods run on one event loop and never wait between reading and writing, wh
 from __future__ import annotations
 
 import asyncio
+import time
 from bisect import bisect_right, insort
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from backends.errors import Conflict, NotFound, StoreClosed, VersionConflict
-from backends.records import FoundKey, KeyRecord, KeyState, Organization, Page
+from backends.contract import EVERY_KEY
+from backends.errors import Conflict, NotFound, StoreClosed, StoreUnavailable, VersionConflict
+from backends.memory_journal import MemoryJournal
+from backends.paging import page_of
+from backends.records import Connections, FoundKey, KeyFilter, KeyRecord, KeyState, Organization, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
     from typing import Self
 
     from backends.contract import ChangeListener, KeyStore
+    from backends.journal import LastUse
+    from backends.records import Page, SecretHash
 
 __all__ = ["MemoryKeyStore"]
 
 _HEARTBEAT: Final = 0.5  # seconds
-_MAX_PAGE: Final = 1_000
-
-_Item = TypeVar("_Item")
 
 
 class MemoryKeyStore:
@@ -40,6 +43,7 @@ class MemoryKeyStore:
         self._key_ids: dict[str, str] = {}  # api_key -> key_id
         self._sorted_key_ids: list[str] = []
         self._listeners: list[ChangeListener] = []
+        self._journal = MemoryJournal(lambda: self._open)
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -47,6 +51,20 @@ class MemoryKeyStore:
         if url not in ("memory://", "memory:///"):
             raise ValueError("memory:// takes no host, path or options")
         return cls()
+
+    @property
+    def journal(self) -> MemoryJournal:
+        """See the contract."""
+        return self._journal
+
+    @property
+    def connections(self) -> Connections:
+        """See the contract."""
+        return Connections()
+
+    async def migrate(self) -> tuple[str, ...]:
+        """See the contract; there is nothing to prepare."""
+        return ()
 
     async def open(self) -> None:
         """See the contract."""
@@ -74,19 +92,17 @@ class MemoryKeyStore:
         self._check_open()
         return self._key(key_id)
 
-    async def list_keys(
-        self, *, organization_id: str | None = None, after: str = "", limit: int = 100
-    ) -> Page[KeyRecord]:
+    async def list_keys(self, *, where: KeyFilter = EVERY_KEY, after: str = "", limit: int = 100) -> Page[KeyRecord]:
         """See the contract."""
         self._check_open()
         items: list[KeyRecord] = []
         for key_id in self._sorted_key_ids[bisect_right(self._sorted_key_ids, after) :]:
             record = self._by_key_id[key_id]
-            if organization_id is None or record.organization_id == organization_id:
+            if _matches(record, (await self._journal.last_use([key_id])).get(key_id), where):
                 items.append(record)
                 if len(items) > limit:
                     break
-        return _page(items, [record.key_id for record in items], limit)
+        return page_of(items, limit, cursor=lambda record: record.key_id)
 
     async def count_keys(self, *, now: datetime) -> Mapping[str, int]:
         """See the contract."""
@@ -95,6 +111,15 @@ class MemoryKeyStore:
         for record in self._by_key_id.values():
             expired = record.expires_at is not None and record.expires_at <= now
             counts["expired" if expired and record.state is KeyState.ACTIVE else record.state.value] += 1
+        return counts
+
+    async def count_peppers(self) -> Mapping[int, int]:
+        """See the contract."""
+        self._check_open()
+        counts: dict[int, int] = {}
+        for record in self._by_key_id.values():
+            for secret in filter(None, (record.secret, record.previous_secret)):
+                counts[secret.pepper_version] = counts.get(secret.pepper_version, 0) + 1
         return counts
 
     async def add(self, record: KeyRecord) -> None:
@@ -162,6 +187,20 @@ class MemoryKeyStore:
         self._announce(current.api_key)
         return True
 
+    async def rehash(self, key_id: str, *, old: SecretHash, new: SecretHash) -> bool:
+        """See the contract."""
+        self._check_open()
+        record = self._by_key_id.get(key_id)
+        if record is None or old not in (record.secret, record.previous_secret):
+            return False
+        self._by_key_id[key_id] = replace(
+            record,
+            secret=new if record.secret == old else record.secret,
+            previous_secret=new if record.previous_secret == old else record.previous_secret,
+        )
+        self._announce(record.api_key)
+        return True
+
     async def delete(self, key_id: str) -> bool:
         """See the contract."""
         self._check_open()
@@ -189,7 +228,7 @@ class MemoryKeyStore:
         """See the contract."""
         self._check_open()
         names = sorted(name for name in self._organizations if name > after)[: limit + 1]
-        return _page([self._organizations[name] for name in names], names, limit)
+        return page_of([self._organizations[name] for name in names], limit, cursor=lambda item: item.organization_id)
 
     async def set_organization_active(self, organization_id: str, is_active: bool, *, now: datetime) -> bool:  # noqa: ARG002, FBT001 - the contract's signature; organizations keep no time of change
         """See the contract."""
@@ -206,12 +245,25 @@ class MemoryKeyStore:
         self._check_open()
         self._listeners.append(listener)
         try:
-            listener.everything_changed()
+            listener.everything_changed(origin=Origin.RECONNECT)
             while True:
                 listener.heartbeat()
                 await asyncio.sleep(_HEARTBEAT)
         finally:
             self._listeners.remove(listener)
+
+    async def barrier(self) -> None:
+        """See the contract; an announcement arrives before the writing call returns."""
+        self._check_open()
+        if not self._listeners:
+            raise StoreUnavailable("nobody watches the memory store")
+        for listener in self._listeners:
+            listener.heartbeat()
+
+    async def replicate(self) -> bool:
+        """See the contract; there are no copies."""
+        self._check_open()
+        return True
 
     def _check_open(self) -> None:
         if not self._open:
@@ -236,18 +288,23 @@ class MemoryKeyStore:
 
     def _announce(self, api_key: str) -> None:
         for listener in self._listeners:
-            listener.key_changed(api_key)
+            listener.key_changed(api_key, at=time.time())
 
     def _announce_everything(self) -> None:
         for listener in self._listeners:
-            listener.everything_changed()
+            listener.everything_changed(at=time.time())
 
 
-def _page(items: Sequence[_Item], cursors: Sequence[str], limit: int) -> Page[_Item]:
-    """``items`` holds up to one more than ``limit``; that one proves that there is a next page."""
-    if not 1 <= limit <= _MAX_PAGE:
-        raise ValueError(f"limit is 1 to {_MAX_PAGE}")
-    return Page(tuple(items[:limit]), cursors[limit - 1] if len(items) > limit else None)
+def _matches(record: KeyRecord, last: LastUse | None, where: KeyFilter) -> bool:
+    return (
+        where.organization_id in (None, record.organization_id)
+        and (where.name is None or where.name.lower() in record.name.lower())
+        and record.state in where.states
+        and (
+            where.expires_before is None or (record.expires_at is not None and record.expires_at < where.expires_before)
+        )
+        and (where.last_used_before is None or last is None or last.last_used_at < where.last_used_before)
+    )
 
 
 if TYPE_CHECKING:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, ClassVar, Final, Generic, Self, TypeVar
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["FoundKey", "KeyRecord", "KeyState", "Organization", "Page", "SecretHash"]
+__all__ = [
+    "Connections",
+    "FoundKey",
+    "KeyFilter",
+    "KeyRecord",
+    "KeyState",
+    "Organization",
+    "Origin",
+    "Page",
+    "SecretHash",
+]
 
 T = TypeVar("T")
 
@@ -25,6 +35,15 @@ class KeyState(StrEnum):
     ACTIVE = "active"
     DISABLED = "disabled"
     REVOKED = "revoked"
+
+
+class Origin(StrEnum):
+    """By which way a process heard of a change."""
+
+    KEY = "key"  # one key was announced
+    BULK = "bulk"  # many keys, or an organization, were announced as one
+    CHANGE_LOG = "change_log"  # the announcement did not arrive; the list of changes behind it told
+    RECONNECT = "reconnect"  # the announcing path was down, so anything may have changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +92,10 @@ class KeyRecord:
     a store neither reads nor changes them. Empty ``origins`` or ``networks`` mean "no restriction"; empty ``domains``
     match nothing. ``metadata`` is a JSON object as text (a record must not hold anything that can be changed), at most
     8 KiB. Times are aware UTC with microseconds. ``version`` starts at 1 and grows by one at every change.
+
+    After a rotation ``previous_secret`` is accepted until ``previous_expires_at`` (``None``: for as long as it is
+    stored). ``previous_grace`` is the seconds that it lives on after the new secret's first use; ``None`` once that
+    has happened, when ``previous_expires_at`` has been moved accordingly.
     """
 
     key_id: str
@@ -80,6 +103,9 @@ class KeyRecord:
     api_key: str
     secret: SecretHash
     previous_secret: SecretHash | None = None
+    previous_expires_at: datetime | None = None
+    previous_grace: int | None = None
+    rotated_at: datetime | None = None
     domains: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
@@ -100,6 +126,29 @@ class FoundKey:
 
     key: KeyRecord
     organization_is_active: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFilter:
+    """Which keys a listing shows; every field that is given must match."""
+
+    organization_id: str | None = None
+    name: str | None = None
+    """A part of the name, in any case of its ASCII letters."""
+    states: frozenset[KeyState] = frozenset(KeyState)
+    expires_before: datetime | None = None
+    """Only keys that expire, and before this time."""
+    last_used_before: datetime | None = None
+    """Only keys whose last use was before this time, or that were never used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """A store's pool: connections that are idle, that are used, and how many there may be."""
+
+    idle: int = 0
+    used: int = 0
+    maximum: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from asyncio import CancelledError
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
+from backends.contract import EVERY_KEY
 from backends.errors import Conflict, NotFound, StoreCorrupt, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
@@ -13,7 +14,17 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backends.contract import ChangeListener, KeyStore
-    from backends.records import FoundKey, KeyRecord, KeyState, Organization, Page
+    from backends.journal import Journal
+    from backends.records import (
+        Connections,
+        FoundKey,
+        KeyFilter,
+        KeyRecord,
+        KeyState,
+        Organization,
+        Page,
+        SecretHash,
+    )
     from service.observe.metrics import Metrics
 
 __all__ = ["ObservedStore"]
@@ -52,6 +63,20 @@ class ObservedStore:
         finally:
             self._metrics.store_operation(operation, result, perf_counter() - started)
 
+    @property
+    def journal(self) -> Journal:
+        """See the contract; its calls are not counted one by one, they are few and off the way to a decision."""
+        return self._inner.journal
+
+    @property
+    def connections(self) -> Connections:
+        """See the contract."""
+        return self._inner.connections
+
+    async def migrate(self) -> tuple[str, ...]:
+        """See the contract."""
+        return await self._inner.migrate()
+
     async def open(self) -> None:
         """See the contract."""
         await self._inner.open()
@@ -72,16 +97,17 @@ class ObservedStore:
         """See the contract."""
         return await self._observed("read", self._inner.get(key_id))
 
-    async def list_keys(
-        self, *, organization_id: str | None = None, after: str = "", limit: int = 100
-    ) -> Page[KeyRecord]:
+    async def list_keys(self, *, where: KeyFilter = EVERY_KEY, after: str = "", limit: int = 100) -> Page[KeyRecord]:
         """See the contract."""
-        call = self._inner.list_keys(organization_id=organization_id, after=after, limit=limit)
-        return await self._observed("read", call)
+        return await self._observed("read", self._inner.list_keys(where=where, after=after, limit=limit))
 
     async def count_keys(self, *, now: datetime) -> Mapping[str, int]:
         """See the contract."""
         return await self._observed("read", self._inner.count_keys(now=now))
+
+    async def count_peppers(self) -> Mapping[int, int]:
+        """See the contract."""
+        return await self._observed("read", self._inner.count_peppers())
 
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""
@@ -98,6 +124,10 @@ class ObservedStore:
     async def set_state(self, key_id: str, state: KeyState, *, now: datetime) -> bool:
         """See the contract."""
         return await self._observed("write", self._inner.set_state(key_id, state, now=now))
+
+    async def rehash(self, key_id: str, *, old: SecretHash, new: SecretHash) -> bool:
+        """See the contract."""
+        return await self._observed("write", self._inner.rehash(key_id, old=old, new=new))
 
     async def delete(self, key_id: str) -> bool:
         """See the contract."""
@@ -123,6 +153,14 @@ class ObservedStore:
     async def watch(self, listener: ChangeListener) -> None:
         """See the contract."""
         await self._inner.watch(listener)
+
+    async def barrier(self) -> None:
+        """See the contract."""
+        await self._observed("barrier", self._inner.barrier())
+
+    async def replicate(self) -> bool:
+        """See the contract."""
+        return await self._observed("barrier", self._inner.replicate())
 
 
 if TYPE_CHECKING:

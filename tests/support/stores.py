@@ -6,6 +6,7 @@ import asyncio
 import pickle
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from backends.factory import SCHEMES, create_store
@@ -95,6 +96,25 @@ class _Memory:
         yield StoreUnderTest(store, stored)
 
 
+class _Kind:
+    """A kind of store whose servers a module of its own starts, imported when it is needed."""
+
+    def __init__(self, place: str, *, network: bool) -> None:
+        self._place = place
+        self.network = network
+
+    def _load(self) -> StoreKind:
+        module, _, name = self._place.partition(":")
+        kind: StoreKind = getattr(import_module(module), name)()
+        return kind
+
+    def missing(self) -> str:
+        return self._load().missing()
+
+    def make(self, name: str) -> AbstractAsyncContextManager[StoreUnderTest]:
+        return self._load().make(name)
+
+
 class _Observed:
     """The wrapper that counts and times, around another kind."""
 
@@ -112,7 +132,13 @@ class _Observed:
             yield StoreUnderTest(ObservedStore(inner.store, self._metrics), inner.stored)
 
 
-KINDS: Mapping[str, StoreKind] = {"memory": _Memory()}
+KINDS: Mapping[str, StoreKind] = {
+    "memory": _Memory(),
+    "postgresql": _Kind("tests.support.postgres_kind:PostgresKind", network=True),
+    "redis": _Kind("tests.support.redis_kind:RedisKind", network=True),
+    "rediss": _Kind("tests.support.redis_kind:RedisTlsKind", network=True),
+    "sqlite": _Kind("tests.support.sqlite_kind:SqliteKind", network=False),
+}
 """By URL scheme."""
 
 WRAPPERS: Mapping[str, StoreKind] = {"observed(memory)": _Observed(KINDS["memory"])}
