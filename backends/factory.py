@@ -23,7 +23,10 @@ GROUP: Final = "gatekey.stores"
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}")  # RFC 3986 3.1
 
-_Loader = Callable[[], Callable[[str], "KeyStore"]]
+_Loader = Callable[[], Callable[..., "KeyStore"]]
+
+_LISTENING: Final = frozenset({"postgresql"})
+"""Schemes whose servers are reached through poolers that cannot carry announcements."""
 
 _BUILT_IN: Final = {
     "memory": "backends.memory:MemoryKeyStore",
@@ -43,18 +46,18 @@ def find_schemes() -> Mapping[str, _Loader]:
 
 
 def _built_in(place: str) -> _Loader:
-    def load() -> Callable[[str], KeyStore]:
+    def load() -> Callable[..., KeyStore]:
         module, _, name = place.partition(":")
-        from_url: Callable[[str], KeyStore] = getattr(import_module(module), name).from_url
+        from_url: Callable[..., KeyStore] = getattr(import_module(module), name).from_url
         return from_url
 
     return load
 
 
 def _plugin(point: EntryPoint) -> _Loader:
-    def load() -> Callable[[str], KeyStore]:
+    def load() -> Callable[..., KeyStore]:
         try:
-            from_url: Callable[[str], KeyStore] = point.load()
+            from_url: Callable[..., KeyStore] = point.load()
         except Exception as error:
             package = point.dist.name if point.dist is not None else point.value
             raise StoreError(f"the store for {point.name}:// in the package {package} cannot be loaded") from error
@@ -69,14 +72,19 @@ SCHEMES: Final = find_schemes()
 """The schemes that were installed when the process started."""
 
 
-def create_store(url: str) -> KeyStore:
-    """The store for ``url``, not yet open.
+def create_store(url: str, *, listen_url: str | None = None) -> KeyStore:
+    """The store for ``url``, not yet open; ``listen_url`` is a direct way to the same server, for announcements.
 
-    Raises ``UnknownScheme`` (naming the scheme and the known ones, never the rest of the URL, which may hold a
+    A store that knows no ``listen_url`` refuses it with ``ValueError``. Raises ``UnknownScheme`` (naming the scheme and the known ones, never the rest of the URL, which may hold a
     password), ``StoreError`` for a package that cannot be loaded, and ``ValueError`` where the URL itself is wrong.
     """
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in SCHEMES:
         shown = scheme if separator and _SCHEME.fullmatch(scheme) else "(none)"
         raise UnknownScheme(f"no store for the scheme {shown}; known: {', '.join(sorted(SCHEMES))}")
-    return SCHEMES[scheme]()(url)
+    from_url = SCHEMES[scheme]()
+    if listen_url is None:
+        return from_url(url)
+    if scheme not in _LISTENING:
+        raise ValueError(f"{scheme}:// takes no listen URL of its own")
+    return from_url(url, listen_url=listen_url)

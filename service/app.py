@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from backends.factory import create_store
+from backends.guard import GuardedStore
 from service import __version__
 from service.answers.next_url import NextUrls
 from service.answers.responder import Responder
@@ -20,6 +23,12 @@ from service.auth.keyfile import read_key_lines
 from service.doors.doors import Doors
 from service.doors.peers import TrustedProxies
 from service.lifecycle import Lifecycle
+from service.manage.audit import AuditTrail
+from service.manage.background import Background
+from service.manage.manager import KeyManager
+from service.manage.retention import Retention
+from service.manage.upkeep import SecretUpkeep
+from service.manage.usage import UsageRecorder
 from service.observe.decision_log import DecisionLog
 from service.observe.logs import configure_logging
 from service.observe.metrics import Metrics
@@ -32,14 +41,22 @@ from service.settings import load_settings
 from service.web.flask_app import make_flask_app
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
     from flask import Flask
 
     from backends.contract import KeyStore
     from service.auth.clock import Clock
     from service.auth.keyfile import Seed
+    from service.auth.peppers import Peppers
     from service.settings import Settings
 
-__all__ = ["build", "create_app"]
+__all__ = ["Management", "build", "create_app", "management"]
+
+_UNTRUSTED_LINK: Final = (
+    6.5  # seconds: 1.5 until a silent link is noticed, 5 that an entry may serve then (docs/cache.md)
+)
+_PATIENCE: Final = 2.0  # seconds that a look-up may take, longer than anybody waits: its late answer fills the cache
 
 
 def build(
@@ -56,7 +73,7 @@ def build(
     tests). Raises ``UnknownScheme`` or ``ValueError`` where the store's URL is wrong.
     """
     clock = clock or SystemClock()
-    inner = store or create_store(settings.store_url.reveal())
+    inner = store or _store_of(settings)
     peppers = settings.make_peppers()
     secret_key = settings.secret_key
     if secret_key is None:
@@ -74,7 +91,10 @@ def build(
     decision_log = DecisionLog(
         writer, clock=clock, peppers=peppers, console=console, color=console and sys.stdout.isatty()
     )
-    observed = ObservedStore(inner, metrics)
+    guarded = GuardedStore(inner, find_timeout=max(_PATIENCE, 2 * settings.store_timeout))
+    metrics.watch_pool(lambda: inner.connections)
+    metrics.watch_breaker(lambda: float(guarded.breaker_state))
+    observed = ObservedStore(guarded, metrics)
     cache = KeyCache(
         observed,
         clock=clock,
@@ -93,7 +113,17 @@ def build(
         organization_id=settings.organization_id,
         budget=settings.store_timeout,
     )
-    observer = Observer(metrics, decision_log, clock=clock)
+    audit = AuditTrail(observed.journal, clock=clock)
+    background = Background(
+        usage=UsageRecorder(observed.journal, clock=clock),
+        upkeep=SecretUpkeep(observed, peppers=peppers, clock=clock),
+        audit=audit,
+        retention=Retention(
+            observed.journal, clock=clock, usage_days=settings.usage_retention, audit_days=settings.audit_retention
+        ),
+        clock=clock,
+    )
+    observer = Observer(metrics, decision_log, clock=clock, on_use=background.used)
     policies = PolicyBook(settings.policies)
     proxies = TrustedProxies(settings.trusted_proxies)
     next_urls = NextUrls(
@@ -125,6 +155,8 @@ def build(
         store=observed,
         cache=cache,
         authenticator=authenticator,
+        manager=_manager(settings, observed, peppers, clock, audit, count=metrics.key_event),
+        background=background,
         policies=policies,
         proxies=proxies,
         next_urls=next_urls,
@@ -133,6 +165,47 @@ def build(
         lifecycle=Lifecycle(),
         seed=seed,
     )
+
+
+def _store_of(settings: Settings) -> KeyStore:
+    listen_url = settings.store_listen_url
+    return create_store(settings.store_url.reveal(), listen_url=None if listen_url is None else listen_url.reveal())
+
+
+def _manager(
+    settings: Settings,
+    store: KeyStore,
+    peppers: Peppers,
+    clock: Clock,
+    audit: AuditTrail,
+    *,
+    count: Callable[[str, int], None] | None = None,
+) -> KeyManager:
+    bound = max(_UNTRUSTED_LINK, settings.cache_stale_if_error)
+    return KeyManager(store, peppers=peppers, clock=clock, audit=audit, count=count, bound=bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Management:
+    """What a command needs to work on the store itself, without a service."""
+
+    store: KeyStore
+    manager: KeyManager
+    peppers: Peppers
+    clock: Clock
+
+
+@asynccontextmanager
+async def management(settings: Settings) -> AsyncIterator[Management]:
+    """Open the store for a command, and close it; raises what ``build`` raises, the store's errors come through."""
+    store, peppers, clock = _store_of(settings), settings.make_peppers(), SystemClock()
+    audit = AuditTrail(store.journal, clock=clock)
+    await store.open()
+    try:
+        yield Management(store, _manager(settings, store, peppers, clock, audit), peppers, clock)
+        await audit.flush()
+    finally:
+        await store.close()
 
 
 def create_app(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from backends.errors import StoreUnfit
 from service.observe.admin import AdminServer
 from service.portal import Portal
 from service.settings import SettingsError, read_policy_file
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from service.doors.doors import Doors
     from service.doors.peers import TrustedProxies
     from service.lifecycle import Lifecycle
+    from service.manage.background import Background
+    from service.manage.manager import KeyManager
     from service.observe.metrics import Metrics
     from service.observe.observer import Observer
     from service.observe.writer import LineWriter
@@ -62,6 +65,8 @@ class Gatekey:
         store: KeyStore,
         cache: KeyCache,
         authenticator: Authenticator,
+        manager: KeyManager,
+        background: Background,
         policies: PolicyBook,
         proxies: TrustedProxies,
         next_urls: NextUrls,
@@ -78,6 +83,8 @@ class Gatekey:
         self.store = store
         self.cache = cache
         self.authenticator = authenticator
+        self.manager = manager
+        self._background = background
         self.policies = policies
         self.proxies = proxies
         self.next_urls = next_urls
@@ -94,7 +101,10 @@ class Gatekey:
         self._end: threading.Event | None = None
 
     async def start(self) -> None:
-        """Open the store, load the seed, watch for changes. On the process's loop; once."""
+        """Open the store, load the seed, watch for changes. On the process's loop; once.
+
+        A store that is down is waited for; raises ``StoreUnfit`` where somebody must change it before it can serve.
+        """
         await self.store.open()
         if self._seed is not None:
             await self.store.add_many(self._seed.organizations, self._seed.records)
@@ -104,9 +114,12 @@ class Gatekey:
             loop.create_task(self._look_after_store(), name="gatekey-store-health"),
             loop.create_task(self._count_keys(), name="gatekey-key-count"),
             loop.create_task(self._measure_lag(), name="gatekey-loop-lag"),
+            loop.create_task(self._background.run(), name="gatekey-background"),
         ]
         self._start_admin()
-        await self._ping()
+        error = await self._ping()
+        if isinstance(error, StoreUnfit):
+            raise error
 
     def _start_admin(self) -> None:
         if self.settings.admin_listen is None:
@@ -128,6 +141,7 @@ class Gatekey:
         if self._admin is not None:
             self._admin.close()  # here: an executor may be gone when the interpreter ends
             self._admin = None
+        await self._closed("background", self._background.flush())
         await self._closed("cache", self.cache.close())
         await self._closed("store", self.store.close())
         self.writer.flush()
@@ -193,8 +207,8 @@ class Gatekey:
                 self.metrics.keys_counted(await self.store.count_keys(now=self.clock.now()))
             await asyncio.sleep(_COUNT_INTERVAL)
 
-    async def _ping(self) -> None:
-        """Whether the store answers, for ``/readyz`` and the metrics; logged when it changes.
+    async def _ping(self) -> BaseException | None:
+        """Whether the store answers, for ``/readyz`` and the metrics; logged when it changes. Why not, if not.
 
         A look that hangs is not repeated: a driver that ignores its cancellation would gather them.
         """
@@ -203,10 +217,11 @@ class Gatekey:
         done, _ = await asyncio.wait((self._look,), timeout=_STOP_LIMIT)
         if not done:
             self._store_answers("TimeoutError")
-            return
+            return TimeoutError()
         look, self._look = self._look, None
         error = asyncio.CancelledError() if look.cancelled() else look.exception()
         self._store_answers(type(error).__name__ if error is not None else "")
+        return error
 
     def _store_answers(self, error_type: str) -> None:
         before, up = self.lifecycle.store_up, not error_type

@@ -47,7 +47,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseModel):
-    """All settings of contract 5 by their names in lower case, with their defaults. Times are seconds."""
+    """All settings of contract 5 by their names in lower case, with their defaults. Times are seconds, but ``…_retention`` are days."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
@@ -81,6 +81,8 @@ class Settings(BaseModel):
     workers: Annotated[int, BeforeValidator(types.whole_number(1, 512))] | None = None
     drain: Annotated[float, BeforeValidator(types.number(0, 600))] = 5.0
     shutdown_timeout: Annotated[float, BeforeValidator(types.number(0.1, 600))] = 10.0
+    usage_retention: Annotated[int, BeforeValidator(types.whole_number(0, 36_500))] = 400
+    audit_retention: Annotated[int, BeforeValidator(types.whole_number(0, 36_500))] = 0
     log_format: Annotated[Literal["json", "console"], BeforeValidator(types.choice("json", "console"))] = "json"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
@@ -136,7 +138,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, schemes: Collecti
     document, policies = read_document(path, problems)
     values = read_values(environ, document, problems, names=SETTINGS, secrets=SECRETS)
     settings = _validated(values, problems)
-    if schemes is not None and settings.store_url.reveal().partition("://")[0] not in schemes:
+    if schemes is not None and _scheme(settings.store_url) not in schemes:
         problems.append(f"GATEKEY_STORE_URL: there is no store for this scheme; known: {', '.join(sorted(schemes))}")
     if problems:
         raise SettingsError(problems)
@@ -185,6 +187,8 @@ def _cross_checks(settings: Settings) -> list[str]:
         problems.append(f"GATEKEY_SECRET_KEY: must have at least {_MIN_SECRET_KEY} characters")
     elif settings.secret_key is None and not settings.in_memory:
         problems.append("GATEKEY_SECRET_KEY: is required outside memory://")
+    if settings.store_listen_url is not None and _scheme(settings.store_listen_url) != _scheme(settings.store_url):
+        problems.append("GATEKEY_STORE_LISTEN_URL: must have the scheme of GATEKEY_STORE_URL")
     if (settings.tls_cert is None) != (settings.tls_key is None):
         problems.append("GATEKEY_TLS_CERT: needs GATEKEY_TLS_KEY, and the other way round")
     if settings.tls_client_ca is not None and settings.tls_cert is None:
@@ -194,6 +198,10 @@ def _cross_checks(settings: Settings) -> list[str]:
         if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
             problems.append(f"{variable(name)}: the file cannot be read")
     return problems
+
+
+def _scheme(url: Secret) -> str:
+    return url.reveal().partition("://")[0]
 
 
 def _read_peppers(settings: Settings) -> tuple[dict[int, bytes], int, list[str]]:

@@ -1,7 +1,10 @@
-"""The identity headers of an allow (contract 3): all of them every time, so that a proxy overwrites what a client forged."""
+"""The headers of an allow: identity (contract 3), all of it every time, so that a proxy overwrites what a client forged;
+and, for a secret from before a rotation, that its days are numbered.
+"""
 
 from __future__ import annotations
 
+from email.utils import format_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -9,7 +12,7 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from backends.records import KeyRecord
 
-__all__ = ["EMPTY_IDENTITY", "identity_headers"]
+__all__ = ["EMPTY_IDENTITY", "identity_headers", "rotation_headers"]
 
 # Printable ASCII stays readable; "%" and all else is percent-encoded, so that no server mangles, drops or splits a value.
 _SAFE: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
@@ -39,3 +42,12 @@ def identity_headers(key: KeyRecord) -> Headers:
 @lru_cache(maxsize=65536)
 def _for_key(organization_id: str, key_id: str, scopes: tuple[str, ...]) -> Headers:
     return _headers(organization_id, key_id, " ".join(scopes), "api-key")
+
+
+def rotation_headers(key: KeyRecord) -> Headers:
+    """``Deprecation`` (RFC 9745) and, where its end is known, ``Sunset`` (RFC 8594) of the secret that was presented."""
+    since = key.rotated_at or key.updated_at
+    headers = (("deprecation", f"@{int(since.timestamp())}"),)
+    if key.previous_expires_at is None:
+        return headers
+    return (*headers, ("sunset", format_datetime(key.previous_expires_at, usegmt=True)))

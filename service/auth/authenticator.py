@@ -13,7 +13,7 @@ from backends.errors import StoreCorrupt, StoreUnavailable
 from service.auth.cache import Overloaded
 from service.auth.decision import Decision, Source
 from service.auth.evaluate import evaluate
-from service.auth.peppers import UnknownPepper
+from service.auth.peppers import SecretMatch, UnknownPepper
 from service.auth.reasons import REASONS, Outcome, Reason
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ class Authenticator:
             self._peppers.waste(credentials.secret.reveal())
             self._metrics.cache_lookup("negative_hit")
             return Decision(Reason.UNKNOWN_KEY, source=Source.NEGATIVE)
-        reason = self._evaluate(request, credentials, loaded)
-        if reason is Reason.BAD_SECRET and not self._cache.is_recent(entry):
+        decision = self._judge(request, credentials, loaded, Source.CACHE)
+        if decision.reason is Reason.BAD_SECRET and not self._cache.is_recent(entry):
             return None  # it may have been rotated a moment ago: read again before refusing
         self._metrics.cache_lookup("hit")
-        return Decision(reason, source=Source.CACHE, key=loaded.record)
+        return decision
 
     async def _decide_loaded(self, request: AccessRequest, credentials: Credentials) -> Decision:
         started = self._clock.age()
@@ -111,10 +111,10 @@ class Authenticator:
         if entry.loaded is None:
             self._peppers.waste(credentials.secret.reveal())
             return Decision(Reason.UNKNOWN_KEY, source=Source.STORE)
-        reason = self._evaluate(request, credentials, entry.loaded)
-        if reason is Reason.BAD_SECRET and not self._cache.is_recent(entry):
+        decision = self._judge(request, credentials, entry.loaded, Source.STORE)
+        if decision.reason is Reason.BAD_SECRET and not self._cache.is_recent(entry):
             return Decision(Reason.STORE_UNAVAILABLE)  # so slow that the secret may have been rotated meanwhile
-        return Decision(reason, source=Source.STORE, key=entry.loaded.record)
+        return decision
 
     def _without_store(
         self, request: AccessRequest, credentials: Credentials, error: Exception, *, had_fresh: bool
@@ -127,28 +127,35 @@ class Authenticator:
         if unanswered and not had_fresh:
             loaded = self._cache.stale(credentials.api_key)
             if loaded is not None:
-                reason = self._evaluate(request, credentials, loaded)
-                if REASONS[reason].outcome is Outcome.ALLOW:
+                decision = self._judge(request, credentials, loaded, Source.STALE)
+                if decision.allowed:
                     self._metrics.cache_lookup("stale")
-                    return Decision(reason, source=Source.STALE, key=loaded.record)
+                    return decision
         self._metrics.cache_lookup("miss")
         if isinstance(error, Overloaded):
             return Decision(Reason.OVERLOADED)
         return Decision(Reason.STORE_CORRUPT if isinstance(error, StoreCorrupt) else Reason.STORE_UNAVAILABLE)
 
-    def _evaluate(self, request: AccessRequest, credentials: Credentials, loaded: LoadedKey) -> Reason:
+    def _judge(
+        self, request: AccessRequest, credentials: Credentials, loaded: LoadedKey, source: Source
+    ) -> Decision:
+        """What the rules say of this key; where its secret cannot be checked by this installation, that."""
+        record, wall = loaded.record, self._clock.wall()
+        previous = record.previous_secret
+        if loaded.previous_expires_at is not None and wall >= loaded.previous_expires_at:
+            previous = None
         try:
-            record = loaded.record
-            secret_matches = self._peppers.matches(credentials.secret.reveal(), record.secret, record.previous_secret)
+            match = self._peppers.match(credentials.secret.reveal(), record.secret, previous)
         except UnknownPepper:
-            return Reason.STORE_CORRUPT  # the stored hash cannot be checked by this installation
-        return evaluate(
+            return Decision(Reason.STORE_CORRUPT, source=source, key=record)
+        reason = evaluate(
             request,
             loaded,
-            secret_matches=secret_matches,
+            secret_matches=match is not SecretMatch.NONE,
             only_organization=self._organization_id,
-            wall=self._clock.wall(),
+            wall=wall,
         )
+        return Decision(reason, source=source, key=record, used_previous=match is SecretMatch.PREVIOUS)
 
 
 def _failed(error: Exception) -> Decision:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from backends.errors import StoreCorrupt, StoreError, StoreUnavailable
+from backends.records import Origin
 from service.auth.evaluate import LoadedKey
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ class KeyCache:
             found = await self._store.find(api_key)
         finally:
             self._forget_load(api_key, me)
-        if me in self._given_up:
+        if me in self._given_up or self._clock.age() - started > _LOAD_LIMIT:  # the process may have been paused
             raise StoreUnavailable("the store answered too late")
         entry = self._entry(None if found is None else _compiled(found), started)
         if generation == self._generations[stripe] and epoch == self._epoch:
@@ -257,29 +258,34 @@ class KeyCache:
 
     # -- announcements, on the loop (ChangeListener) ------------------------------------------------------------------
 
-    def key_changed(self, api_key: str) -> None:
+    def key_changed(self, api_key: str, *, at: float | None = None, origin: Origin = Origin.KEY) -> None:
         """Forget the key, and whatever a load that is under way will find for it."""
         self._generations[hash(api_key) % _STRIPES] += 1
         self._loads.pop(api_key, None)  # who comes from now on starts a load of its own
         if self._entries.pop(api_key, None) is not None or self._negative.pop(api_key, None) is not None:
             self._metrics.cache_evicted("invalidated")
-        self._metrics.invalidated("key")
+        self._count_invalidation(at, origin)
 
-    def everything_changed(self) -> None:
+    def everything_changed(self, *, at: float | None = None, origin: Origin = Origin.BULK) -> None:
         """Forget everything, and whatever loads that are under way will find."""
         self._epoch += 1
         self._loads.clear()
         self._entries = OrderedDict()
         self._negative = OrderedDict()
-        self._metrics.invalidated("epoch")
+        self._count_invalidation(at, origin)
+
+    def _count_invalidation(self, at: float | None, origin: Origin) -> None:
+        self._metrics.invalidated(origin)
+        if at is not None:
+            self._metrics.invalidation_delay(max(0.0, self._clock.wall() - at))
 
     def link_is_up(self) -> bool:
-        """Whether announcements arrive: the last heartbeat is at most 1.5 s old."""
+        """Whether announcements arrive: the last heartbeat was sent at most 1.5 s ago."""
         return self._clock.age() - self._heartbeat_at <= _LINK_SILENCE
 
-    def heartbeat(self) -> None:
-        """Announcements up to now have arrived."""
-        self._heartbeat_at = self._clock.age()
+    def heartbeat(self, *, delay: float = 0.0) -> None:
+        """Announcements up to ``delay`` seconds ago have arrived: a paused process finds old heartbeats waiting for it."""
+        self._heartbeat_at = max(self._heartbeat_at, self._clock.age() - delay)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 

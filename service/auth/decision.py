@@ -105,7 +105,7 @@ class AccessRequest:
 class Decision:
     """The answer to one ``AccessRequest``: made once, then only read."""
 
-    __slots__ = ("duration", "in_shadow", "key", "reason", "shadowed", "source", "store_seconds")
+    __slots__ = ("duration", "in_shadow", "key", "reason", "shadowed", "source", "store_seconds", "used_previous")
 
     def __init__(
         self,
@@ -114,6 +114,7 @@ class Decision:
         source: Source = Source.NONE,
         key: KeyRecord | None = None,
         store_seconds: float = 0.0,
+        used_previous: bool = False,
     ) -> None:
         self.reason = reason
         self.source = source
@@ -121,6 +122,8 @@ class Decision:
         """The known key (also on most denials), ``None`` where none was found."""
         self.store_seconds = store_seconds
         """Time spent waiting for the store, in seconds."""
+        self.used_previous = used_previous
+        """Whether the secret was the one from before a rotation, whose days are numbered."""
         self.duration = 0.0
         """Seconds from the request's start to the decision; set when it is observed."""
         self.in_shadow = False

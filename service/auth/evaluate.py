@@ -18,7 +18,7 @@ __all__ = ["LoadedKey", "evaluate"]
 class LoadedKey:
     """A record as this process uses it: checked and compiled once, when it was loaded, then only read."""
 
-    __slots__ = ("expires_at", "is_active", "record", "rules")
+    __slots__ = ("expires_at", "is_active", "previous_expires_at", "record", "rules")
 
     def __init__(self, found: FoundKey) -> None:
         """Compile ``found``; raises ``ValueError`` when a stored rule is not in canonical form (a corrupt record)."""
@@ -29,6 +29,9 @@ class LoadedKey:
         """Both the key and its organization."""
         self.expires_at = None if record.expires_at is None else record.expires_at.timestamp()
         """Seconds since the Unix epoch, ``None`` for a key that does not expire."""
+        previous = record.previous_expires_at
+        self.previous_expires_at = None if previous is None else previous.timestamp()
+        """Likewise for the secret from before a rotation; ``None`` where it is accepted for as long as it is stored."""
 
 
 def evaluate(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from backends.records import SecretHash
@@ -14,9 +15,17 @@ from backends.records import SecretHash
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Peppers", "UnknownPepper"]
+__all__ = ["Peppers", "SecretMatch", "UnknownPepper"]
 
 _BLOCK: Final = 64  # bytes; HMAC replaces a longer key by its digest (RFC 2104), at every use if nobody did so before
+
+
+class SecretMatch(IntEnum):
+    """Which of a key's secrets was presented; false when none."""
+
+    NONE = 0
+    CURRENT = 1
+    PREVIOUS = 2
 
 
 class UnknownPepper(LookupError):
@@ -54,22 +63,29 @@ class Peppers:
         """The stored form of a secret of which only the SHA-256 digest is known (an import)."""
         return SecretHash(self._current, hmac.digest(self._key, digest, "sha256"), prehashed=True)
 
-    def matches(self, secret: str, stored: SecretHash, previous: SecretHash | None = None) -> bool:
-        """Whether ``stored`` or ``previous`` was made from ``secret``, in constant time; raises ``UnknownPepper``.
+    @property
+    def current(self) -> int:
+        """The version that new hashes are made with."""
+        return self._current
+
+    def match(self, secret: str, stored: SecretHash, previous: SecretHash | None = None) -> SecretMatch:
+        """Which of ``stored`` and ``previous`` was made from ``secret``, in constant time; raises ``UnknownPepper``.
 
         Every refusal is one SHA-256 and two HMACs, whatever forms the hashes have and whether there is a previous one.
         """
         data = secret.encode()
         digest = hashlib.sha256(data).digest() if stored.prehashed else b""
         if self._equals(digest or data, stored):
-            return True
+            return SecretMatch.CURRENT
         digest = digest or hashlib.sha256(data).digest()
         previous = previous or self._nobodys
-        return self._equals(digest if previous.prehashed else data, previous)
+        if self._equals(digest if previous.prehashed else data, previous):
+            return SecretMatch.PREVIOUS
+        return SecretMatch.NONE
 
     def waste(self, secret: str) -> None:
-        """The work of a refusal by ``matches``: an unknown key must not be told from a wrong secret by time."""
-        self.matches(secret, self._nobodys)
+        """The work of a refusal by ``match``: an unknown key must not be told from a wrong secret by time."""
+        self.match(secret, self._nobodys)
 
     def _equals(self, data: bytes, stored: SecretHash) -> bool:
         key = self._by_version.get(stored.pepper_version)

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Final
 
 import click
 
 from service import __version__
+from service.cli.lazy import LazyGroup
 
 __all__ = ["main"]
 
-_COMMANDS: Final = {"serve": "service.cli.serve", "check": "service.cli.check", "doctor": "service.cli.doctor"}
+_COMMANDS: Final = {
+    "serve": ("service.cli.serve", "Run the service until Ctrl-C or SIGTERM."),
+    "check": ("service.cli.check", "Validate the settings and policies, and print them."),
+    "migrate": ("service.cli.migrate", "Prepare the store, or bring it up to this version."),
+    "bootstrap": ("service.cli.bootstrap", "Make the operators' first key."),
+    "orgs": ("service.cli.orgs", "Create, list, disable and enable organizations."),
+    "keys": ("service.cli.keys", "Create, list, rotate, revoke, import and export keys."),
+    "audit": ("service.cli.audit", "Read the audit trail, and prove that it is whole."),
+    "pepper": ("service.cli.pepper", "Say which peppers are still in use."),
+    "explain": ("service.cli.explain", "Say why a request is or would be denied."),
+    "doctor": ("service.cli.doctor", "Probe the proxy in front from outside."),
+}
 
 
-class _Lazy(click.Group):
-    """Imports a command's module only when that command is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        module = _COMMANDS.get(cmd_name)
-        if module is None:
-            return None
-        command: click.Command = importlib.import_module(module).command
-        return command
-
-
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, members=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gatekey")
 def main() -> None:
     """Gatekey decides for every request to your API whether the caller's key and secret are valid for the domain.
@@ -37,5 +34,7 @@ def main() -> None:
     Examples:
       gatekey serve --demo        try it, with a demo key, nothing to configure
       gatekey check               are the settings right?
+      gatekey migrate             prepare the store that GATEKEY_STORE_URL names
+      gatekey bootstrap           make the operators' first key
       gatekey doctor --url URL    is the proxy in front of Gatekey set up safely?
     """  # noqa: D301 - click wants the character, as an escape in a raw text is not

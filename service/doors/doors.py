@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from service.answers.answer import Answer
 from service.answers.client_kind import is_browser, is_form_post
 from service.answers.denial import Denial
-from service.answers.identity import EMPTY_IDENTITY, identity_headers
+from service.answers.identity import EMPTY_IDENTITY, identity_headers, rotation_headers
 from service.answers.responder import RETRY_AFTER
 from service.auth.decision import AccessRequest, Decision, Door
 from service.auth.reasons import REASONS, Outcome, Reason
@@ -212,6 +212,8 @@ class _Visit:
             key = decision.key if decision.reason is Reason.OK else None
             identity = EMPTY_IDENTITY if key is None else identity_headers(key)
             answer = Answer(200, [("x-request-id", request.request_id), *_COMMON, *identity])
+            if key is not None and decision.used_previous:
+                answer.headers += rotation_headers(key)
         elif self._call.kind is DoorKind.NGINX:
             answer = self._denied_for_nginx(decision)
         else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Final, Literal
 
+from backends.records import Origin
 from service.auth.decision import Source
 from service.auth.reasons import REASONS, Outcome
 
@@ -57,6 +58,7 @@ _RESULTS: Final = {
     "read": ("ok", "not_found", "unavailable", "corrupt", "error"),
     "write": ("ok", "not_found", "conflict", "unavailable", "corrupt", "error"),
     "organizations": ("ok", "not_found", "conflict", "unavailable", "error"),
+    "barrier": ("ok", "unavailable", "error"),
 }
 
 
@@ -193,9 +195,10 @@ def _changes() -> Iterable[Family]:
         Family(
             "counter",
             "invalidations",
-            "Announcements of changes that arrived, by what they name. Good: as many as changes were made.",
+            "Changes that arrived: key and bulk were announced; change_log were missed and found later, reconnect forgot "
+            "everything after a gap. Good: no change_log, few reconnect.",
             ("origin",),
-            _each("key", "epoch"),
+            _each(*Origin),
         ),
         Family(
             "histogram",

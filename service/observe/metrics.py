@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from backends.records import Connections, Origin
     from service.auth.decision import Decision
     from service.observe.families import Family
 
@@ -185,8 +186,8 @@ class Metrics:
         self._gauges["cache_entries_max"][()].set(maximum)
         self._gauges["invalidation_link_up"][()].set_function(lambda: float(link_up()))
 
-    def invalidated(self, origin: str) -> None:
-        """Count an announcement of a change: ``key`` or ``epoch``."""
+    def invalidated(self, origin: Origin) -> None:
+        """Count a change that arrived, by its way."""
         self._invalidations[origin].inc()
 
     def invalidation_delay(self, seconds: float) -> None:
@@ -205,7 +206,7 @@ class Metrics:
     # -- store --------------------------------------------------------------------------------------------------------
 
     def store_operation(self, operation: str, result: str, seconds: float) -> None:
-        """Count a finished operation of a group (find, ping, read, write, organizations) by one of its results."""
+        """Count a finished operation of a group (find, ping, read, write, organizations, barrier) by one of its results."""
         counter = self._operations.get((operation, result))
         (counter or self._operations[operation, "error"]).inc()
         self._operation_durations[operation].observe(seconds)
@@ -214,12 +215,12 @@ class Metrics:
         """Show whether the store answered when it was last asked."""
         self._store_up.set(float(up))
 
-    def watch_pool(self, idle: Callable[[], float], used: Callable[[], float], maximum: int) -> None:
+    def watch_pool(self, connections: Callable[[], Connections]) -> None:
         """Read the connections of the store's pool at each scrape."""
         pool = self._gauges["store_pool_connections"]
-        pool[self._store, "idle"].set_function(idle)
-        pool[self._store, "used"].set_function(used)
-        self._gauges["store_pool_connections_max"][self._store,].set(maximum)
+        pool[self._store, "idle"].set_function(lambda: float(connections().idle))
+        pool[self._store, "used"].set_function(lambda: float(connections().used))
+        self._gauges["store_pool_connections_max"][self._store,].set_function(lambda: float(connections().maximum))
 
     def watch_breaker(self, state: Callable[[], float]) -> None:
         """Read the breaker's state (0 closed, 1 half open, 2 open) at each scrape."""

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from service.auth.reasons import Reason
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.auth.clock import Clock
     from service.auth.decision import AccessRequest, Decision
     from service.observe.decision_log import DecisionLog
@@ -18,12 +22,23 @@ _log = structlog.get_logger(__name__)
 
 
 class Observer:
-    """Counts and logs. It never raises: a decision that was made is answered, whatever happens to its line."""
+    """Counts and logs. It never raises: a decision that was made is answered, whatever happens to its line.
 
-    def __init__(self, metrics: Metrics, log: DecisionLog, *, clock: Clock) -> None:
+    ``on_use`` is told of every use of a key that was allowed (not of what only shadow mode let through).
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        log: DecisionLog,
+        *,
+        clock: Clock,
+        on_use: Callable[[AccessRequest, Decision], None] | None = None,
+    ) -> None:
         self._metrics = metrics
         self._log = log
         self._clock = clock
+        self._on_use = on_use
         self._failures: set[str] = set()
 
     def decided(self, request: AccessRequest, decision: Decision, status: int) -> None:
@@ -32,6 +47,8 @@ class Observer:
             decision.duration = self._clock.age() - request.started
             self._metrics.decided(decision)
             self._log.write(request, decision, status)
+            if decision.reason is Reason.OK and self._on_use is not None:
+                self._on_use(request, decision)
         except Exception as error:  # noqa: BLE001 - see the class
             self._failed(type(error).__name__)
 

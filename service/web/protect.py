@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from flask import Blueprint, current_app, g, has_request_context, request
+from flask import Blueprint, after_this_request, current_app, g, has_request_context, request
 from werkzeug.local import LocalProxy
 
+from service.answers.identity import rotation_headers
 from service.auth.credentials import Form
 from service.auth.decision import AccessRequest, Decision, Door
 from service.auth.domains import parse_target
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from flask import Response
 
+    from backends.records import KeyRecord
     from service.runtime import Gatekey
 
 __all__ = [
@@ -202,5 +204,14 @@ def _conclude(
         g.gatekey_principal = (
             _NOBODY if key is None else Principal(key.organization_id, key.key_id, key.name, key.scopes, "api-key")
         )
+        if key is not None and decision.used_previous:
+            _tell_of_rotation(key)
         return None
     return flask_response(render_denial(gatekey, decision.reason, presented=presented, client=client))
+
+
+def _tell_of_rotation(key: KeyRecord) -> None:
+    @after_this_request
+    def tell(response: Response) -> Response:
+        response.headers.extend(rotation_headers(key))
+        return response

@@ -48,6 +48,8 @@ DEFAULTS: dict[str, Any] = {
     "cache_negative_ttl": 5,
     "cache_max_entries": 100_000,
     "cache_stale_if_error": 300,
+    "usage_retention": 400,
+    "audit_retention": 0,
     "trusted_proxies": tuple(map(ip_network, LOOPBACK)),
     "unsure_client": "api",
     "public_url": "",
@@ -314,7 +316,7 @@ def test_every_secret_can_come_from_a_file(name: str, tmp_path: Path) -> None:
     from_file = load_settings({**others, **with_file(tmp_path, f'{name}_file = "{path}"')})
     for settings in (from_environment, from_file):
         assert getattr(settings, name).reveal() == SECRET_VALUES[name]
-        assert settings.make_peppers().matches("x", settings.make_peppers().hash("x"))
+        assert settings.make_peppers().match("x", settings.make_peppers().hash("x"))
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -365,7 +367,7 @@ def test_on_memory_missing_secrets_are_made_up_anew_each_time() -> None:
     assert one.secret_key is not None
     assert other.secret_key is not None
     assert one.secret_key.reveal() != other.secret_key.reveal()
-    assert not other.make_peppers().matches("x", one.make_peppers().hash("x"))
+    assert not other.make_peppers().match("x", one.make_peppers().hash("x"))
 
 
 @pytest.mark.parametrize("environ", [{}, {"GATEKEY_WORKERS": "4"}])
@@ -394,7 +396,7 @@ def test_peppers_have_versions_and_a_current_one() -> None:
     highest = load_settings({"GATEKEY_PEPPERS": _peppers("2", "10")}).make_peppers()
     assert both.versions == {1, 2}
     assert both.hash("x").pepper_version == 1
-    assert both.matches("x", only_one.hash("x"))
+    assert both.match("x", only_one.hash("x"))
     assert highest.hash("x").pepper_version == 10
     single = load_settings({"GATEKEY_PEPPER": PEPPER}).make_peppers()
     assert single.hash("x").pepper_version == 1
@@ -405,7 +407,7 @@ def test_a_single_pepper_is_version_1_of_several() -> None:
     old = load_settings({"GATEKEY_PEPPER": PEPPER}).make_peppers()
     same = base64.b64encode(PEPPER.encode()).decode()
     new = load_settings({"GATEKEY_PEPPERS": f"{_peppers('2')},1:{same}", "GATEKEY_PEPPER_CURRENT": "2"}).make_peppers()
-    assert new.matches("x", old.hash("x"))
+    assert new.match("x", old.hash("x"))
     assert new.hash("x").pepper_version == 2
 
 

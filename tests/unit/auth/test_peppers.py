@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.records import SecretHash
-from service.auth.peppers import Peppers, UnknownPepper
+from service.auth.peppers import Peppers, SecretMatch, UnknownPepper
 from tests.support import leaks
 
 OLD, NEW = b"the-old-pepper-of-32-bytes-1234567", b"the-new-pepper-of-32-bytes-1234567"
@@ -35,14 +35,14 @@ def test_a_hash_is_the_hmac_under_the_current_pepper(length: int) -> None:
     peppers = Peppers({7: pepper[:length]}, current=7)
     stored = peppers.hash(SECRET)
     assert stored == SecretHash(7, defined_hmac(pepper[:length], SECRET.encode()))
-    assert peppers.matches(SECRET, stored)
+    assert peppers.match(SECRET, stored)
 
 
 def test_a_hash_under_an_older_pepper_still_matches() -> None:
     """Rotating the pepper locks nobody out."""
     stored = Peppers({1: OLD}, current=1).hash(SECRET)
-    assert PEPPERS.matches(SECRET, stored)
-    assert not PEPPERS.matches(SECRET, SecretHash(2, stored.digest)), "the version counts"
+    assert PEPPERS.match(SECRET, stored)
+    assert not PEPPERS.match(SECRET, SecretHash(2, stored.digest)), "the version counts"
     assert PEPPERS.hash(SECRET).pepper_version == 2
 
 
@@ -51,36 +51,36 @@ def test_an_imported_digest_is_wrapped() -> None:
     digest = hashlib.sha256(SECRET.encode()).digest()
     stored = PEPPERS.wrap_sha256(digest)
     assert stored == SecretHash(2, defined_hmac(NEW, digest), prehashed=True)
-    assert PEPPERS.matches(SECRET, stored)
-    assert not PEPPERS.matches(digest.hex(), stored)
-    assert not PEPPERS.matches(SECRET, SecretHash(2, stored.digest))
-    assert not PEPPERS.matches(SECRET, SecretHash(2, PEPPERS.hash(SECRET).digest, prehashed=True))
+    assert PEPPERS.match(SECRET, stored)
+    assert not PEPPERS.match(digest.hex(), stored)
+    assert not PEPPERS.match(SECRET, SecretHash(2, stored.digest))
+    assert not PEPPERS.match(SECRET, SecretHash(2, PEPPERS.hash(SECRET).digest, prehashed=True))
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=256))
 def test_only_the_secret_itself_matches(text: str) -> None:
     """In both forms."""
     for stored in (PEPPERS.hash(SECRET), PEPPERS.wrap_sha256(hashlib.sha256(SECRET.encode()).digest())):
-        assert PEPPERS.matches(text, stored) is (text == SECRET)
+        assert bool(PEPPERS.match(text, stored)) is (text == SECRET)
 
 
 def test_the_previous_secret_matches_while_it_is_stored() -> None:
     """During a rotation both do, under whatever pepper each was made."""
     current, previous = PEPPERS.hash(SECRET), Peppers({1: OLD}, current=1).hash(OTHER)
-    assert PEPPERS.matches(SECRET, current, previous)
-    assert PEPPERS.matches(OTHER, current, previous)
-    assert not PEPPERS.matches(OTHER, current)
-    assert not PEPPERS.matches("neither-of-the-two", current, previous)
+    assert PEPPERS.match(SECRET, current, previous) is SecretMatch.CURRENT
+    assert PEPPERS.match(OTHER, current, previous) is SecretMatch.PREVIOUS
+    assert not PEPPERS.match(OTHER, current)
+    assert not PEPPERS.match("neither-of-the-two", current, previous)
 
 
 def test_a_pepper_that_is_not_configured_proves_nothing() -> None:
     """Neither a match nor a mismatch; but the current secret still proves itself."""
     foreign = SecretHash(9, bytes(32))
     with pytest.raises(UnknownPepper):
-        PEPPERS.matches(SECRET, foreign)
+        PEPPERS.match(SECRET, foreign)
     with pytest.raises(UnknownPepper):
-        PEPPERS.matches(OTHER, PEPPERS.hash(SECRET), foreign)
-    assert PEPPERS.matches(SECRET, PEPPERS.hash(SECRET), foreign)
+        PEPPERS.match(OTHER, PEPPERS.hash(SECRET), foreign)
+    assert PEPPERS.match(SECRET, PEPPERS.hash(SECRET), foreign)
 
 
 REFUSALS: dict[str, tuple[SecretHash | None, SecretHash | None]] = {
@@ -113,7 +113,7 @@ def test_every_refusal_is_the_same_work(
     if stored is None:
         PEPPERS.waste(OTHER)
     else:
-        assert not PEPPERS.matches(OTHER, stored, previous)
+        assert not PEPPERS.match(OTHER, stored, previous)
     assert sorted(work) == ["compare", "compare", "hmac", "hmac", "sha"]
 
 
@@ -129,7 +129,7 @@ def test_peppers_are_not_shown_and_travel_to_workers() -> None:
     assert repr(PEPPERS) == str(PEPPERS) == "Peppers(versions=[1, 2], current=2)"
     assert PEPPERS.versions == {1, 2}
     again = pickle.loads(pickle.dumps(PEPPERS))  # noqa: S301 - our own bytes
-    assert again.matches(SECRET, PEPPERS.hash(SECRET))
+    assert again.match(SECRET, PEPPERS.hash(SECRET))
 
 
 def test_a_fingerprint_groups_without_telling() -> None:

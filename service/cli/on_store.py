@@ -1,0 +1,94 @@
+"""Run a command on the store that the settings name, and turn whatever goes wrong into one line.
+
+Only what a store or the management says on purpose is told in its own words: any other text could hold a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import click
+
+from backends.errors import StoreCorrupt, StoreError, StoreNotReady, StoreUnavailable, StoreUnfit
+from service.cli.common import Failed, settings_or_fail
+from service.manage.actor import OPERATORS, Actor
+from service.manage.errors import ManageError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from service.app import Management
+    from service.settings import Settings
+
+__all__ = ["on_store", "operator"]
+
+T = TypeVar("T")
+
+_IN_MEMORY: Final = (
+    "the keys of memory:// live in the serving process alone, where no command reaches them; set GATEKEY_STORE_URL to a"
+    " store that lasts (sqlite:///gatekey.db needs no server), or load keys with `gatekey serve --import FILE`"
+)
+_NOT_READY: Final = "the store is not prepared (never migrated, emptied, or another one than meant); run `gatekey migrate` first"
+_CORRUPT: Final = "what is stored for this key cannot be read; delete the key, or put its stored form right by hand"
+
+
+def operator() -> Actor:
+    """Who gives the command: the user of the machine who runs it, and may do everything."""
+    return Actor(organization_id=OPERATORS, name=f"command:{_user()}", scopes=(), unlimited=True)
+
+
+def on_store(operation: Callable[[Management], Awaitable[T]], *, prepared: bool = True) -> T:
+    """What ``operation`` gives on the open store; ends the command with one line where it cannot.
+
+    ``prepared``: the store must be ready, so that a missing migration is told before anything is written.
+    """
+    settings = settings_or_fail()
+    if settings.in_memory:
+        raise Failed(_IN_MEMORY)
+    try:
+        return asyncio.run(_run(settings, operation, prepared=prepared))
+    except (StoreError, ManageError) as error:
+        raise Failed(_words(error)) from None
+    except click.ClickException:
+        raise
+    except Exception as error:  # noqa: BLE001 - a defect, of ours or of a store by plug-in: one line without its text
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{PurePath(place.filename).name}, line {place.lineno}"
+        raise Failed(f"the command failed by a defect: {type(error).__name__} in {where}") from error
+
+
+async def _run(settings: Settings, operation: Callable[[Management], Awaitable[T]], *, prepared: bool) -> T:
+    from service.app import management  # here: it loads the whole service, which wrong usage need not wait for
+
+    async with management(settings) as parts:
+        if prepared:
+            await parts.store.ping()
+        return await operation(parts)
+
+
+def _words(error: StoreError | ManageError) -> str:
+    if isinstance(error, StoreCorrupt):
+        return _CORRUPT
+    if isinstance(error, StoreNotReady) and not isinstance(error, StoreUnfit):
+        return _NOT_READY
+    if isinstance(error, StoreUnavailable) and not isinstance(error, StoreUnfit):
+        return f"the store does not answer ({error})"
+    return str(error)
+
+
+def _user() -> str:
+    """By the process's owner, not by ``$USER``, which anybody may set."""
+    try:
+        import pwd  # not on Windows
+    except ImportError:
+        import getpass
+
+        return getpass.getuser()
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user without a name
+        return f"uid-{os.getuid()}"
