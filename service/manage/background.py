@@ -1,5 +1,6 @@
-"""What goes on beside the decisions of one process, as one thing that is started and stopped: counts of uses, upkeep of
-secrets, audit entries that could not be written at once, forgetting what is too old.
+"""What goes on beside the decisions of one process, as one thing that is started and stopped.
+
+Counts of uses, upkeep of secrets, audit entries that could not be written at once, forgetting what is too old.
 """
 
 from __future__ import annotations
