@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from email.utils import format_datetime
 from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.answers.identity import EMPTY_IDENTITY, identity_headers
+from service.answers.identity import EMPTY_IDENTITY, identity_headers, rotation_headers
+from tests.support.clock import START
 from tests.support.keys import make_key
 
 NAMES = [
@@ -68,3 +71,13 @@ def test_every_value_is_ascii_without_controls_and_decodes_to_what_it_was(text: 
         assert value.isascii()
         assert value.isprintable()
     assert unquote(dict(headers)["x-gatekey-key-id"]) == text
+
+
+def test_a_secret_whose_days_are_numbered_is_told_so() -> None:
+    """Since when (RFC 9745), and until when (RFC 8594) where that is known."""
+    key = make_key(rotated_at=START, previous_expires_at=START + timedelta(days=30))
+    assert rotation_headers(key) == (
+        ("deprecation", f"@{int(START.timestamp())}"),
+        ("sunset", format_datetime(START + timedelta(days=30), usegmt=True)),
+    )
+    assert rotation_headers(make_key(updated_at=START)) == (("deprecation", f"@{int(START.timestamp())}"),)

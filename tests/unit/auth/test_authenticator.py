@@ -271,6 +271,24 @@ async def test_the_previous_secret_passes_while_it_is_stored(world: World) -> No
     assert (await world.decide("rotating", "the-old-one")).reason is Reason.BAD_SECRET
 
 
+async def test_the_previous_secret_passes_until_its_time(world: World) -> None:
+    """To the microsecond, from the cache and from the store; the decision tells which of the two it was."""
+    ends = in_seconds(10)
+    record = make_key(
+        "rotating", secret="the-new-one", previous_secret=PEPPERS.hash("the-old-one"), previous_expires_at=ends
+    )
+    await world.store.add(record)
+    assert [(await world.decide("rotating", secret)).used_previous for secret in ("the-old-one", "the-new-one")] == [
+        True,
+        False,
+    ]
+    world.clock.advance(9.999)
+    assert (await world.decide("rotating", "the-old-one")).reason is Reason.OK
+    world.clock.advance(0.001)
+    assert (await world.decide("rotating", "the-old-one")).reason is Reason.BAD_SECRET
+    assert (await world.decide("rotating", "the-new-one")).reason is Reason.OK
+
+
 # -- the three laws -------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backends.errors import StoreCorrupt, StoreUnavailable
-from backends.records import FoundKey, KeyState
+from backends.records import FoundKey, KeyState, Origin
 from service.auth.cache import CacheEntry, KeyCache, Overloaded
 from service.observe.metrics import Metrics
 from tests.support.clock import START, FakeClock
@@ -251,6 +251,20 @@ async def test_a_store_that_never_answers_is_given_up(
         await load(cache)
 
 
+async def test_an_answer_from_before_a_pause_proves_nothing(
+    cache: KeyCache, store: GatedStore, clock: FakeClock
+) -> None:
+    """A process that was paused while it asked finds an answer that is as old as the pause (law 2)."""
+    store.hold()
+    asking = asyncio.create_task(load(cache))
+    await store.arrived()
+    clock.advance(30)
+    store.release()
+    with pytest.raises(StoreUnavailable):
+        await asking
+    assert cache.peek("known") is None
+
+
 async def test_a_load_that_hangs_beyond_its_cancellation_does_not_block_its_key(
     store: GatedStore, clock: FakeClock, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +410,38 @@ async def test_while_announcements_are_missing_entries_are_read_again_after_five
     assert cache.peek("known") is None
     cache.heartbeat()
     assert cache.peek("known") is not None
+
+
+async def test_a_heartbeat_vouches_for_the_time_when_it_was_sent(cache: KeyCache, clock: FakeClock) -> None:
+    """A process that was paused finds old heartbeats waiting; what came after them has not been heard of yet (rule 7)."""
+    await load(cache)
+    cache.heartbeat()
+    clock.advance(30)
+    cache.heartbeat(delay=29.9)
+    assert not cache.link_is_up()
+    assert cache.peek("known") is None
+    cache.heartbeat(delay=0.1)
+    cache.heartbeat(delay=20)  # out of order: it takes nothing back
+    assert cache.link_is_up()
+    assert cache.peek("known") is not None
+
+
+async def test_changes_are_counted_by_their_way_and_timed_from_the_write(
+    cache: KeyCache, clock: FakeClock, metrics: Metrics
+) -> None:
+    """The delay is that between the write and its effect here; a store whose clock is ahead makes it no less than 0."""
+    before = {origin: counted(metrics, origin) for origin in Origin}
+    cache.key_changed("known", at=clock.wall() - 2)
+    cache.key_changed("known", at=clock.wall() + 5, origin=Origin.CHANGE_LOG)
+    cache.everything_changed(at=clock.wall() - 1)
+    cache.everything_changed(origin=Origin.RECONNECT)
+    assert {origin: counted(metrics, origin) - before[origin] for origin in Origin} == dict.fromkeys(Origin, 1)
+    assert metrics.registry.get_sample_value("gatekey_invalidation_delay_seconds_count") == 3
+    assert metrics.registry.get_sample_value("gatekey_invalidation_delay_seconds_sum") == pytest.approx(3)
+
+
+def counted(metrics: Metrics, origin: Origin) -> float:
+    return metrics.registry.get_sample_value("gatekey_invalidations_total", {"origin": origin}) or 0.0
 
 
 # -- rule 8: a secret that does not match -------------------------------------------------------------------------------

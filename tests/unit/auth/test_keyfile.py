@@ -156,7 +156,7 @@ def test_a_hash_comes_in_two_forms(field: str, form: str, expected: SecretHash) 
 def test_an_imported_sha256_accepts_its_secret() -> None:
     """Without anybody knowing the secret at import."""
     line = {**LEAST, "secret_token": None, "secret_hash": f"sha256:{HEX}"}
-    assert PEPPERS.matches(TOKEN, read(line).records[0].secret)
+    assert PEPPERS.match(TOKEN, read(line).records[0].secret)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backends.records import Connections, Origin
 from service.auth.decision import Decision, Source
 from service.auth.reasons import REASONS, Outcome, Reason
 from service.observe.families import ROUTES, TIMED_ROUTES
@@ -124,7 +125,7 @@ SINGLE: dict[str, tuple[Callable[[Metrics], object], str, tuple[tuple[str, str],
     "hit": (lambda m: m.cache_lookup("hit"), "gatekey_cache_lookups_total", (("result", "hit"),), 1),
     "evicted": (lambda m: m.cache_evicted("lru"), "gatekey_cache_evictions_total", (("reason", "lru"),), 1),
     "coalesced": (lambda m: m.cache_coalesced(), "gatekey_cache_coalesced_total", (), 1),
-    "invalidated": (lambda m: m.invalidated("key"), "gatekey_invalidations_total", (("origin", "key"),), 1),
+    "invalidated": (lambda m: m.invalidated(Origin.KEY), "gatekey_invalidations_total", (("origin", "key"),), 1),
     "delay": (lambda m: m.invalidation_delay(0.1), "gatekey_invalidation_delay_seconds_count", (), 1),
     "event": (lambda m: m.key_event("imported", 7), "gatekey_key_events_total", (("event", "imported"),), 7),
     "keys": (lambda m: m.keys_counted({"active": 9}), "gatekey_keys", (("state", "active"),), 9),
@@ -171,7 +172,7 @@ def test_a_result_that_an_operation_cannot_have_counts_as_its_error(metrics: Met
 def test_the_pool_and_the_cache_are_read_at_the_scrape(metrics: Metrics) -> None:
     """What is watched costs a request nothing."""
     size = [1]
-    metrics.watch_pool(lambda: 3, lambda: size[0], 10)
+    metrics.watch_pool(lambda: Connections(idle=3, used=size[0], maximum=10))
     metrics.watch_cache(lambda: size[0], 100, lambda: True)
     size[0] = 8
     found = values(metrics)
