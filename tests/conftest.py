@@ -38,6 +38,10 @@ def pytest_sessionstart() -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that leaks a secret fails when it is over; no report of a failure shows one."""
     report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--require-all"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+        report.outcome = "failed"
+        report.longrepr = f"with --require-all nothing may be skipped: {reason}"
     if report.longrepr is not None and report.failed:
         text = report.longreprtext
         if (safe := leaks.masked(text)) != text:
