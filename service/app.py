@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from backends.factory import create_store
+from backends.guard import GuardedStore
 from service import __version__
 from service.answers.next_url import NextUrls
 from service.answers.responder import Responder
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Management", "build", "create_app", "management"]
 
+_PATIENCE: Final = 2.0  # seconds that a look-up may take, longer than anybody waits: its late answer fills the cache
 _UNTRUSTED_LINK: Final = (
     6.5  # seconds: 1.5 until a silent link is noticed, 5 that an entry may serve then (docs/cache.md)
 )
@@ -89,8 +91,10 @@ def build(
     decision_log = DecisionLog(
         writer, clock=clock, peppers=peppers, console=console, color=console and sys.stdout.isatty()
     )
+    guarded = GuardedStore(inner, find_timeout=max(_PATIENCE, 2 * settings.store_timeout))
     metrics.watch_pool(lambda: inner.connections)
-    observed = ObservedStore(inner, metrics)
+    metrics.watch_breaker(lambda: float(guarded.breaker_state))
+    observed = ObservedStore(guarded, metrics)
     cache = KeyCache(
         observed,
         clock=clock,
