@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -30,6 +31,7 @@ _MAX_FRAMES: Final = 20
 _FEW_FRAMES: Final = 3
 _SHORT: Final = 128  # characters of each text in a line that would be too long otherwise
 _OPTIONS: Final = orjson.OPT_NON_STR_KEYS
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _SERVERS: Final = ("_granian", "granian.access")
 
 _log = structlog.get_logger(__name__)
@@ -69,12 +71,13 @@ def configure_logging(writer: LineWriter, *, console: bool, level: str, fd: int 
         server.handlers[:] = []
         server.propagate = True
         server.setLevel(max(threshold, logging.WARNING))
-    logging.getLogger("werkzeug").addFilter(_is_no_request_line)
+    logging.getLogger("werkzeug").addFilter(_readable_and_no_request)
 
 
-def _is_no_request_line(record: logging.LogRecord) -> bool:
-    """Whether Flask's development server says something else: its access log would show queries."""
-    return " - - [" not in str(record.msg)
+def _readable_and_no_request(record: logging.LogRecord) -> bool:
+    """Drop the access log of Flask's development server, which would show queries, and the colours of all else it says."""
+    record.msg = _COLOUR.sub("", str(record.msg))
+    return " - - [" not in record.msg
 
 
 def _rendering(*, console: bool, color: bool) -> Sequence[Processor]:

@@ -83,6 +83,15 @@ def test_a_record_of_a_library_has_the_same_shape(configured: LoggedLines) -> No
     assert event == {"level": "warning", "logger": "some.library", "event": "connection 7 lost"}
 
 
+def test_flasks_development_server_says_what_matters_in_plain_text(configured: LoggedLines) -> None:
+    """Without its colours, and without its access log, which shows queries."""
+    server = logging.getLogger("werkzeug")
+    server.setLevel(logging.INFO)
+    server.info("\x1b[31m\x1b[1mWARNING: This is a development server.\x1b[0m")
+    server.info('127.0.0.1 - - [26/Nov/2026 10:00:00] "GET /?key=x HTTP/1.1" 200 -')
+    assert [event["event"] for event in configured.events] == ["WARNING: This is a development server."]
+
+
 def test_a_warning_of_the_interpreter_is_a_record(configured: LoggedLines) -> None:
     """Nothing is printed past the log."""
     with warnings.catch_warnings():

@@ -1,0 +1,1 @@
+"""What callers see while a store fails, and how fast a revoked key stops working; printed, and kept in docs/reliability.md."""
