@@ -1,0 +1,94 @@
+"""The measurements as tables of Markdown, and which promises they break."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.faults.matrix import CALLERS
+
+if TYPE_CHECKING:
+    from benchmarks.faults.matrix import Seen, Watched
+    from benchmarks.faults.revocation import Delays
+
+__all__ = ["broken_promises", "figures"]
+
+_REVOKED: Final = 0.1  # seconds, at the 99th percentile
+_ANSWERED: Final = 0.5  # seconds: the store's time-out of 0.25 s, and what a busy machine adds
+_RECOVERED: Final = 2.0  # seconds
+_WRITTEN: Final = 6.0  # seconds: writes have 5
+
+
+def figures(delays: dict[str, Delays], seen: dict[str, dict[str, Seen]], *, machine: str) -> str:
+    """Both tables."""
+    return "\n".join([f"Measured on {machine}.", "", *_revocation(delays), "", *_matrix(seen), ""])
+
+
+def broken_promises(delays: dict[str, Delays], seen: dict[str, dict[str, Seen]]) -> list[str]:
+    """A line for each."""
+    problems = []
+    for store, found in delays.items():
+        if found.quantile(0.99) > _REVOKED:
+            problems.append(f"{store}: a hot key worked for {_ms(found.quantile(0.99))} after its end (p99)")
+        late = [delay for delay in found.idle if delay > _REVOKED]
+        if len(late) > len(found.idle) // 100:
+            problems.append(f"{store}: {len(late)} of {len(found.idle)} idle keys still worked after 100 ms")
+        if found.wrong_answers:
+            problems.append(f"{store}: {found.wrong_answers} wrong answers to other callers")
+    for store, faults in seen.items():
+        for fault, one in faults.items():
+            problems += [f"{store}, {fault}: {problem}" for problem in _broken(one)]
+    return problems
+
+
+def _broken(seen: Seen) -> list[str]:
+    problems = []
+    if seen.wrong:
+        problems.append(f"{seen.wrong} answers were neither right nor 503")
+    if seen.during["known"].statuses.keys() != {200}:
+        problems.append("a known key did not pass all the time")
+    problems += [
+        f"a {name} waited for {_ms(watched.slowest)}"
+        for name, watched in seen.during.items()
+        if watched.slowest > (_WRITTEN if name == "write" else _ANSWERED)
+    ]
+    if seen.recovery > _RECOVERED:
+        problems.append(f"all was well only {seen.recovery:.1f} s after its end")
+    return problems
+
+
+def _revocation(delays: dict[str, Delays]) -> list[str]:
+    lines = [
+        "| Store | Hot keys: p50 | p99 | longest | Idle keys that still worked after 0.1 s | Load meanwhile |",
+        "|---|---|---|---|---|---|",
+    ]
+    for store, found in delays.items():
+        late = sum(delay > 0 for delay in found.idle)
+        cells = [_ms(found.quantile(share)) for share in (0.5, 0.99, 1.0)]
+        load = f"{found.load_requests} requests, {found.wrong_answers} wrong"
+        lines.append(f"| {store} | {' | '.join(cells)} | {late} of {len(found.idle)} | {load} |")
+    return lines
+
+
+def _matrix(seen: dict[str, dict[str, Seen]]) -> list[str]:
+    lines = [
+        "| Store | Fault, for 5 s | Known key | Key not in the cache | Stranger | Change of a key "
+        "| All well again after | Revoked meanwhile, refused after |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for store, faults in seen.items():
+        for fault, one in faults.items():
+            cells = " | ".join(_watched(one.during[name]) for name in CALLERS)
+            lines.append(f"| {store} | {fault} | {cells} | {one.recovery:.2f} s | {one.revoked_late:.2f} s |")
+    return lines
+
+
+def _watched(watched: Watched) -> str:
+    total = sum(watched.statuses.values())
+    shares = [
+        f"{status or 'no answer'}: {100 * count / total:.0f} %" for status, count in watched.statuses.most_common()
+    ]
+    return f"{', '.join(shares)}; at most {_ms(watched.slowest)}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"
