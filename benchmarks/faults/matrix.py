@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from benchmarks.faults.client import Client
 from benchmarks.faults.fleet import Fleet, fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
 
     from benchmarks.faults.client import Answer
@@ -63,7 +63,7 @@ async def watch(
     faults: dict[str, Fault],
     *,
     seed_url: str,
-    revoke: Callable[[str], Awaitable[None]],
+    revoke: Callable[[str], Coroutine[Any, Any, None]],
     report: Callable[[str], None],
 ) -> dict[str, Seen]:
     """One process over ``url`` lives through all faults; ``revoke`` ends a key directly, past the fault."""
@@ -77,7 +77,7 @@ async def watch(
     return seen
 
 
-async def _one(running: Fleet, begin: Fault, number: int, revoke: Callable[[str], Awaitable[None]]) -> Seen:
+async def _one(running: Fleet, begin: Fault, number: int, revoke: Callable[[str], Coroutine[Any, Any, None]]) -> Seen:
     callers = _Callers(running, number)
     await callers.until_right()
     gone = f"gone-{number}"

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 __all__ = ["broken_promises", "figures"]
 
+_TITLES: Final = (
+    *("Known key", "Key not in the cache", "Stranger", "Change of a key"),
+    *("All well again after", "Revoked meanwhile, refused after"),
+)
 _REVOKED: Final = 0.1  # seconds, at the 99th percentile
 _ANSWERED: Final = 0.5  # seconds: the store's time-out of 0.25 s, and what a busy machine adds
 _RECOVERED: Final = 2.0  # seconds
@@ -71,9 +75,8 @@ def _revocation(delays: dict[str, Delays]) -> list[str]:
 
 def _matrix(seen: dict[str, dict[str, Seen]]) -> list[str]:
     lines = [
-        "| Store | Fault, for 5 s | Known key | Key not in the cache | Stranger | Change of a key "
-        "| All well again after | Revoked meanwhile, refused after |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| Store | Fault, for 5 s | {' | '.join(_TITLES)} |",
+        "|---|---" + "|---" * len(_TITLES) + "|",
     ]
     for store, faults in seen.items():
         for fault, one in faults.items():

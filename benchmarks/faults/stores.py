@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
 import tempfile
 import uuid
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,12 +21,12 @@ from tests.support.redis_server import shared_server as redis_server
 from backends.factory import create_store
 from backends.records import KeyState
 from tests.support.fault_proxy import FaultProxy, Mode
-from tests.support.postgres_kind import PostgresKind
+from tests.support.postgres_kind import PostgresKind, psql
 from tests.support.postgres_server import PostgresServer
 from tests.support.postgres_server import shared_server as postgres_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
 
     from benchmarks.faults.matrix import Fault
@@ -124,16 +126,23 @@ def _of_the_server(server: PostgresServer | RedisServer, kill: Callable[[], None
     return {"server paused": paused, "server killed": killed}
 
 
-def _setting(apply: Callable[[bool], Any]) -> Fault:
+def _setting(apply: Callable[[bool], Coroutine[Any, Any, None]]) -> Fault:
     @asynccontextmanager
     async def begin() -> AsyncIterator[None]:
-        await asyncio.to_thread(apply, True)  # noqa: FBT003 - on, off
+        await apply(True)  # noqa: FBT003 - on, off
         try:
             yield
         finally:
-            await asyncio.to_thread(apply, False)  # noqa: FBT003 - as above
+            await apply(False)  # noqa: FBT003 - as above
 
     return begin
+
+
+async def _read_only(on: bool) -> None:  # noqa: FBT001 - on, off
+    async with psql() as connection:
+        await connection.execute("SET default_transaction_read_only = off")
+        await connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {'on' if on else 'off'}")
+        await connection.execute("SELECT pg_reload_conf()")
 
 
 @asynccontextmanager
@@ -146,8 +155,8 @@ async def _postgres() -> AsyncIterator[Prepared]:
     async with FaultProxy(host, port) as proxy:
         faults = {
             **_through_proxy(proxy),
-            **_of_the_server(server, server.kill),
-            "read-only": _setting(server.read_only),
+            **_of_the_server(server, partial(server.halt, signal.SIGQUIT)),
+            "read-only": _setting(_read_only),
         }
         yield Prepared(kind.url(name, "127.0.0.1", proxy.port), kind.url(name, host, port), faults)
 
