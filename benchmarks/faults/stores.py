@@ -61,7 +61,8 @@ class Prepared:
 @asynccontextmanager
 async def _sqlite() -> AsyncIterator[Prepared]:
     with tempfile.TemporaryDirectory(prefix="gatekey-faults-") as folder:
-        path = Path(folder, "keys.db")
+        path = Path(folder, "data", "keys.db")
+        await asyncio.to_thread(path.parent.mkdir)
 
         @asynccontextmanager
         async def locked() -> AsyncIterator[None]:
@@ -72,13 +73,13 @@ async def _sqlite() -> AsyncIterator[Prepared]:
 
         @asynccontextmanager
         async def moved() -> AsyncIterator[None]:
-            elsewhere = path.with_name("elsewhere.db")
-            await asyncio.to_thread(path.rename, elsewhere)
+            elsewhere = path.parent.with_name("elsewhere")
+            await asyncio.to_thread(path.parent.rename, elsewhere)
             yield
-            await asyncio.to_thread(elsewhere.rename, path)
+            await asyncio.to_thread(elsewhere.rename, path.parent)
 
         url = f"sqlite:///{path}"
-        yield Prepared(url, url, {"locked by another process": locked, "file moved away": moved})
+        yield Prepared(url, url, {"locked by another process": locked, "folder moved away": moved})
 
 
 def _through_proxy(proxy: FaultProxy) -> dict[str, Fault]:
