@@ -69,7 +69,7 @@ async def watch(
     """One process over ``url`` lives through all faults; ``revoke`` ends a key directly, past the fault."""
     seen: dict[str, Seen] = {}
     for number, (fault, begin) in enumerate(faults.items()):
-        keys = {f"{name}-{number}": "acme" for name in ("known", "gone")}
+        keys = {f"{name}-{number}": "acme" for name in ("known", "gone", "changed")}
         keys |= {f"cold-{number}-{index}": "acme" for index in range(_COLD)}
         async with fleet(url, processes=1, keys=keys, seed_url=seed_url) as running:
             report(fault)
@@ -134,7 +134,7 @@ class _Callers:
         if name == "stranger":
             return await running.ask(0, running.stranger(), client=client)
         self._changes += 1
-        return await running.manage(0, "PATCH", f"/v1/keys/known-{number}", {"name": f"change {self._changes}"})
+        return await running.manage(0, "PATCH", f"/v1/keys/changed-{number}", {"name": f"change {self._changes}"})
 
     async def until_right(self) -> None:
         """Return once every caller has the right answer at the same time."""
