@@ -32,6 +32,7 @@ DOOR: Final = {
     "X-Forwarded-For": "192.0.2.1",
 }
 _OPERATOR: Final = "operator"
+_STARTED: Final = 30.0  # seconds until every process must be at work
 
 
 class Fleet:
@@ -81,9 +82,17 @@ async def fleet(
     running = Fleet([GatekeyServer(env=environ) for _ in range(processes)])
     try:
         await asyncio.gather(*(asyncio.to_thread(server.wait_ready) for server in running.servers))
+        async with asyncio.timeout(_STARTED):
+            while not all([await _hears(client) for client in running.clients]):
+                await asyncio.sleep(0.05)
         yield running
     finally:
         await asyncio.to_thread(running.close)
+
+
+async def _hears(client: Client) -> bool:
+    """Whether announcements reach the process already."""
+    return b"\ngatekey_invalidation_link_up 1.0" in (await client.ask("/metrics", {})).body
 
 
 async def _fill(url: str, keys: Mapping[str, str]) -> None:

@@ -16,6 +16,10 @@ _TITLES: Final = (
     *("Known key", "Key not in the cache", "Stranger", "Change of a key"),
     *("All well again after", "Revoked meanwhile, refused after"),
 )
+_REVOCATION: Final = (
+    *("Hot keys: p50", "p99", "longest", "Idle keys that still worked after 0.1 s"),
+    *("Announced within 0.1 s (mean)", "Load meanwhile"),
+)
 _REVOKED: Final = 0.1  # seconds, at the 99th percentile
 _ANSWERED: Final = 0.5  # seconds: the store's time-out of 0.25 s, and what a busy machine adds
 _RECOVERED: Final = 2.0  # seconds
@@ -62,14 +66,16 @@ def _broken(seen: Seen) -> list[str]:
 
 def _revocation(delays: dict[str, Delays]) -> list[str]:
     lines = [
-        "| Store | Hot keys: p50 | p99 | longest | Idle keys that still worked after 0.1 s | Load meanwhile |",
-        "|---|---|---|---|---|---|",
+        f"| Store | {' | '.join(_REVOCATION)} |",
+        "|---" + "|---" * len(_REVOCATION) + "|",
     ]
     for store, found in delays.items():
         late = sum(delay > 0 for delay in found.idle)
         cells = [_ms(found.quantile(share)) for share in (0.5, 0.99, 1.0)]
+        count, soon, mean = found.announced
+        cells += [f"{late} of {len(found.idle)}", f"{soon:.0f} of {count:.0f} ({_ms(mean)})"]
         load = f"{found.load_requests} requests, {found.wrong_answers} wrong"
-        lines.append(f"| {store} | {' | '.join(cells)} | {late} of {len(found.idle)} | {load} |")
+        lines.append(f"| {store} | {' | '.join([*cells, load])} |")
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass
 from itertools import cycle
@@ -35,6 +36,8 @@ class Delays:
     load_requests: int
     wrong_answers: int
     """Answers to the load that were not 200: must be 0."""
+    announced: tuple[float, float, float]
+    """The processes' own measure, from a write's time stamp to its effect: how many, within 0.1 s, mean in seconds."""
 
     def quantile(self, share: float) -> float:
         """Of the hot keys' samples."""
@@ -93,7 +96,19 @@ async def measure(url: str, *, rounds: int, report: Callable[[int, int], None]) 
                 report(index + 1, len(names))
             for source in sources:
                 source.cancel()
-        return Delays(tuple(hot), tuple(idle), load.answered, load.wrong)
+        announced = await _announced(running)
+        return Delays(tuple(hot), tuple(idle), load.answered, load.wrong, announced)
+
+
+async def _announced(running: Fleet) -> tuple[float, float, float]:
+    name = "gatekey_invalidation_delay_seconds"
+    pages = [(await client.ask("/metrics", {})).body.decode() for client in running.clients]
+
+    def total(series: str) -> float:
+        return sum(float(re.findall(rf"^{re.escape(series)} (\S+)$", page, re.MULTILINE)[0]) for page in pages)
+
+    count = total(f"{name}_count")
+    return count, total(f'{name}_bucket{{le="0.1"}}'), total(f"{name}_sum") / max(1.0, count)
 
 
 async def _warm(running: Fleet, process: int, keys: dict[str, str]) -> None:
