@@ -16,7 +16,7 @@ $(shell rm -f $(VENV)/.made)
 endif
 endif
 
-.PHONY: help serve test lint typecheck imports lock clean setup setup-dev
+.PHONY: help serve test lint typecheck imports faults lock clean setup setup-dev
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ typecheck: setup-dev ## mypy --strict on source and tests
 
 imports: setup-dev ## The directions of import (import-linter)
 	$(BIN)/lint-imports
+
+faults: setup-dev ## What callers see while each store fails, and how fast a revoked key dies (ARGS="--keep" for docs)
+	@$(BIN)/python -m benchmarks.faults $(ARGS)
 
 lock: setup-dev ## Pin every dependency again, with hashes
 	for name in build runtime dev programs; do \
