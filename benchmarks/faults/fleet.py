@@ -83,7 +83,7 @@ async def fleet(
     try:
         await asyncio.gather(*(asyncio.to_thread(server.wait_ready) for server in running.servers))
         async with asyncio.timeout(_STARTED):
-            while not all([await _hears(client) for client in running.clients]):
+            while not all([await _hears(client) for client in running.clients]):  # noqa: ASYNC110 - of other processes
                 await asyncio.sleep(0.05)
         yield running
     finally:
