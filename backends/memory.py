@@ -298,13 +298,17 @@ class MemoryKeyStore:
 def _matches(record: KeyRecord, last: LastUse | None, where: KeyFilter) -> bool:
     return (
         where.organization_id in (None, record.organization_id)
-        and (where.name is None or where.name.lower() in record.name.lower())
+        and (where.name is None or _folded(where.name) in _folded(record.name))
         and record.state in where.states
         and (
             where.expires_before is None or (record.expires_at is not None and record.expires_at < where.expires_before)
         )
         and (where.last_used_before is None or last is None or last.last_used_at < where.last_used_before)
     )
+
+
+def _folded(name: str) -> bytes:
+    return name.encode().lower()  # of bytes: ASCII letters alone, as the databases can do it too
 
 
 if TYPE_CHECKING:

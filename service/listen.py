@@ -121,11 +121,6 @@ def _check_tls(settings: Settings) -> None:
 def _check_admin(settings: Settings) -> None:
     if settings.admin_listen is None:
         return
-    if settings.worker_count > 1:
-        raise CannotServe(
-            f"GATEKEY_ADMIN_LISTEN: works with one worker only, and {settings.worker_count} would serve; "
-            "set GATEKEY_WORKERS=1, or leave it out and scrape /metrics"
-        )
     host, port = settings.admin_listen
     _try_port(host, port, "GATEKEY_ADMIN_LISTEN")
     if (

@@ -1,4 +1,4 @@
-"""Granian with our own supervision: draining before stopping, a bounded end, workers replaced at once.
+"""Granian with our own supervision: draining before stopping, a bounded end, dead workers replaced, one scrape for all.
 
 SIGTERM: the workers say "not ready" for ``GATEKEY_DRAIN`` seconds while they still serve, then stop accepting, finish
 what is under way within ``GATEKEY_SHUTDOWN_TIMEOUT``, and the service exits with 0, whatever a client does meanwhile.
@@ -26,11 +26,13 @@ from granian.net import SocketSpec  # type: ignore[attr-defined]  # exported wit
 from granian.server.mp import MPServer
 
 from service.listen import AddressInUse, CannotServe, call_when_accepting, check, raise_file_limit
+from service.observe.admin import AdminServer
 from service.observe.logs import configure_logging
+from service.observe.peers_hub import Hub
 from service.observe.writer import LineWriter
 from service.settings import SettingsError, read_policy_file
-from service.worker import STARTED, Loader
-from service.worker_process import Birth, Death, SupervisedWorker
+from service.worker import Loader
+from service.worker_process import Birth, Death, Patience, SupervisedWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +45,6 @@ __all__ = ["AddressInUse", "CannotServe", "serve"]
 
 _MAX_FAILED_STARTS: Final = 3  # in a row
 _LOOK_UP: Final = 0.5  # seconds between two looks for signals: one that the kernel hands to another thread wakes nobody
-_BACKOFF: Final = 0.5  # seconds before a worker that could not start is tried again; more each time
-_MAX_BACKOFF: Final = 10.0
 _IDLE_LIMIT: Final = 20_000  # ms that a connection may be idle or take for a request's headers
 _READ_BUFFER: Final = 768 * 1024  # bytes; the parser's limit is soft: 1 MiB of headers is surely refused by it, bare
 _BACKLOG: Final = 2048
@@ -77,6 +77,8 @@ def serve(
         raise CannotServe(
             f"the service cannot run ({getattr(error, 'strerror', None) or type(error).__name__})"
         ) from error
+    finally:
+        server.stop_scrapes()
     if server.failure:
         raise CannotServe(server.failure)
 
@@ -120,14 +122,18 @@ class _Server(MPServer):
         self.news: SimpleQueue[Birth | Death | int] = SimpleQueue()
         self.on_ready: Callable[[], None] | None = None
         self.failure = ""
+        self._hub = Hub() if settings.worker_count > 1 else None
+        self._admin: AdminServer | None = None
         self._drain = settings.drain
         self._failed_starts = 0
+        self._patience = Patience()
         self._stopping = False
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> SupervisedWorker:  # type: ignore[override]  # as MPServer
         ear, voice = multiprocessing.Pipe(duplex=False)
-        worker = super()._spawn_worker(idx, target, callback_loader.for_worker(voice))
-        return SupervisedWorker.adopt(worker, ear=ear, voice=voice, news=self.news)
+        link = None if self._hub is None else self._hub.link()
+        worker = super()._spawn_worker(idx, target, callback_loader.for_worker(voice, link))
+        return SupervisedWorker.adopt(worker, ear=ear, voice=voice, link=link, news=self.news)
 
     def _init_shared_socket(self) -> None:
         """With one worker the parent listens: connections wait while the worker is replaced, instead of being refused.
@@ -141,6 +147,20 @@ class _Server(MPServer):
         self._ssp, self._shd, self._sfd = None, listener, listener.get_fd()
         self._sso = socket.socket(fileno=self._sfd)
         self._sso.set_inheritable(True)
+
+    def startup(self, spawn_target: Any, target_loader: Any) -> None:
+        """Of several workers none can have the port for the metrics, so the parent has it; one worker has its own."""
+        super().startup(spawn_target, target_loader)  # type: ignore[no-untyped-call]  # as above
+        listen = self.loader.settings.admin_listen
+        if self._hub is not None and listen is not None:
+            self._admin = AdminServer(*listen, self._hub)
+
+    def stop_scrapes(self) -> None:
+        """The last thing to stop, so that the draining can be watched."""
+        if self._admin is not None:
+            self._admin.close()
+        if self._hub is not None:
+            self._hub.close()
 
     # Signal handlers: they run between any two steps of the main thread, so they take no lock and wait for nothing.
 
@@ -196,21 +216,22 @@ class _Server(MPServer):
             self.on_ready = None
 
     def _delay(self, worker: SupervisedWorker) -> float:
-        """Seconds until a dead worker is replaced: at once if it had served, later and later if it could not start.
+        """Seconds until a dead worker is replaced.
 
         Where no other worker serves, one that says why it cannot start, or a few that say nothing, end the service.
         """
-        exit_code = worker.inner.exitcode
-        if worker.word == STARTED:
+        exit_code, number = worker.inner.exitcode, worker.idx + 1
+        delay = self._patience.after(worker.idx, served=worker.served)
+        if worker.served is not None:
             self._failed_starts = 0
-            _log.error("worker_died", worker=worker.idx + 1, exit_code=exit_code)
-            return 0
+            _log.error("worker_died", worker=number, exit_code=exit_code, replaced_in=delay)
+            return delay
         self._failed_starts += 1
-        _log.error("worker_not_started", worker=worker.idx + 1, exit_code=exit_code, reason=worker.word)
+        _log.error("worker_not_started", worker=number, exit_code=exit_code, reason=worker.word, tried_in=delay)
         given_up = worker.word is not None or self._failed_starts >= _MAX_FAILED_STARTS
         if given_up and not any(cast("SupervisedWorker", other).serves for other in self.wrks):
             self.failure = worker.word or f"the workers end before they can serve (exit status {exit_code})"
-        return min(_BACKOFF * self._failed_starts, _MAX_BACKOFF)
+        return delay
 
     def _reload_policies(self) -> None:
         """Tell the workers, if what they will read is right; one that starts later must have the same."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 from backends.errors import StoreError
 from service.app import build, create_app
 from service.front import Front
+from service.observe.peers import Peer
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from service.auth.keyfile import Seed
+    from service.observe.peers_wire import Link
     from service.runtime import Gatekey
     from service.settings import Settings
 
@@ -45,19 +47,30 @@ _CANNOT_START: Final = 78  # EX_CONFIG
 
 
 class Loader:
-    """Makes a worker's application, in the worker; ``voice`` is its way to tell the parent how that went."""
+    """Makes a worker's application, in the worker.
+
+    ``voice`` is its way to tell the parent how that went, ``link`` its part in the scrapes of several workers.
+    """
 
     def __init__(
-        self, settings: Settings, seed: Seed | None, interface: Interface, voice: Connection | None = None
+        self,
+        settings: Settings,
+        seed: Seed | None,
+        interface: Interface,
+        *,
+        voice: Connection | None = None,
+        link: Link | None = None,
     ) -> None:
         self.settings = settings
         self._seed = seed
         self._interface = interface
         self._voice = voice
+        self._link = link
 
-    def for_worker(self, voice: Connection) -> Loader:
-        """The same for one worker, with the settings of now."""
-        return Loader(self.settings, self._seed, self._interface, voice)
+    def for_worker(self, voice: Connection, link: Link | None) -> Loader:
+        """The same for one worker, with the settings of now; of several workers none has the port that all share."""
+        settings = self.settings if link is None else self.settings.model_copy(update={"admin_listen": None})
+        return Loader(settings, self._seed, self._interface, voice=voice, link=link)
 
     def __call__(self) -> Any:
         """The application, in the form that Granian's interface takes."""
@@ -78,6 +91,11 @@ class Loader:
 
     def started(self, gatekey: Gatekey) -> None:
         """Tell the parent, and from now on do what it says, and end when it ends."""
+        if self._link is not None:
+            peer = Peer(self._link, gatekey.metrics.reader())
+            gatekey.metrics.answer_for_all(peer.page)
+            peer.start()
+            multiprocessing.util.Finalize(None, peer.close, exitpriority=5)  # when all is counted
         self._say(STARTED)
         for target in (_obey, _end_with_parent):
             threading.Thread(target=target, args=(gatekey,), name="gatekey-worker", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Import files: one key a line in JSON (contract 6), checked as a whole before anything is stored.
+"""Import files: one key a line in JSON (contract 6), checked line by line, before anything is stored.
 
 A problem names the line and the field, never what stands there.
 """
@@ -6,39 +6,30 @@ A problem names the line and the field, never what stands there.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
 from backends.records import KeyRecord, KeyState, Organization, SecretHash
-from service.auth.domains import canonical_domain
-from service.auth.rules import MAX_SCOPES, canonical_network, canonical_origin, canonical_scope
-from service.auth.tokens import api_key_problem, secret_problem
+from service.auth import key_fields as fields
+from service.auth.key_fields import FieldProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
 
     from service.auth.peppers import Peppers
 
-__all__ = ["KeyFileError", "LineProblem", "Seed", "read_key_lines"]
+__all__ = ["KeyFileError", "KeyLine", "LineProblem", "Seed", "read_key_lines", "read_lines"]
 
-_SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_HASH: Final = re.compile(r"(?:hmac-sha256:(?P<version>[0-9]{1,9})|sha256):(?P<digest>[0-9A-Fa-f]{64})")
 _FIELD: Final = re.compile(r"[a-z_]{1,30}")  # a mistyped name is told; whatever else stands there could be a secret
 _MAX_PROBLEMS: Final = 100
-_MAX_METADATA: Final = 8192  # bytes
-_MAX_NAME: Final = 200
 _REQUIRED: Final = frozenset({"organization_id", "api_key", "domains"})
 _OPTIONAL: Final = frozenset(
     {
-        "secret_token", "secret_hash", "previous_secret_hash", "scopes", "networks", "origins", "is_active", "expires_at",
-        "name", "metadata", "key_id", "state", "created_at", "critical",
+        "secret_token", "secret_hash", "secret_prehashed", "previous_secret_hash", "previous_secret_prehashed",
+        "previous_expires_at", "previous_grace", "scopes", "networks", "origins", "is_active", "expires_at", "name",
+        "metadata", "key_id", "state", "created_at", "critical",
     }
 )  # fmt: skip
 
@@ -71,8 +62,51 @@ class Seed:
     notes: tuple[str, ...] = ()
 
 
-class _Problem(ValueError):
-    pass
+@dataclass(frozen=True, slots=True)
+class KeyLine:
+    """One line that is not blank: its key, or its problem; ``is_repeated`` where an earlier line said the same."""
+
+    line: int
+    record: KeyRecord | None = None
+    problem: str = ""
+    is_repeated: bool = False
+
+    @property
+    def note(self) -> str:
+        """What is worth telling the operator, ``""`` when nothing is."""
+        if self.record is not None and (":" in self.record.api_key or "." in self.record.api_key):
+            return f"line {self.line}: this api_key holds : or . and works by the two headers only"
+        return ""
+
+
+def read_lines(
+    lines: Iterable[bytes],
+    *,
+    peppers: Peppers,
+    now: datetime,
+    check: Callable[[KeyRecord], None] = lambda _: None,
+) -> Iterator[KeyLine]:
+    """Each line in turn, read when it is asked for. ``check`` may raise ``ValueError`` to refuse a key that is well formed."""
+    records: dict[str, KeyRecord] = {}
+    key_ids: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = _record(_parsed(line), peppers, now)
+            check(record)
+            known = records.get(record.api_key)
+            if known is not None and known != record:
+                raise FieldProblem("api_key", "stands on an earlier line already, with other fields")
+            if known is None and record.key_id in key_ids:
+                raise FieldProblem("key_id", "stands on an earlier line already")
+        except ValueError as error:
+            yield KeyLine(number, problem=str(error))
+            continue
+        if known is None:
+            records[record.api_key] = record
+            key_ids.add(record.key_id)
+        yield KeyLine(number, record, is_repeated=known is not None)
 
 
 def read_key_lines(lines: Iterable[bytes], *, peppers: Peppers, now: datetime) -> Seed:
@@ -81,219 +115,108 @@ def read_key_lines(lines: Iterable[bytes], *, peppers: Peppers, now: datetime) -
     Lines that are blank or say the same as an earlier one are counted, and otherwise nothing.
     """
     problems: list[LineProblem] = []
-    records: dict[str, KeyRecord] = {}
-    key_ids: set[str] = set()
+    records: list[KeyRecord] = []
     notes: list[str] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = _record(_parsed(line), peppers, now)
-            if records.get(record.api_key) == record:
-                continue  # the same key once more changes nothing
-            if record.api_key in records:
-                raise _Problem("api_key: stands on an earlier line already, with other fields")
-            if record.key_id in key_ids:
-                raise _Problem("key_id: stands on an earlier line already")
-        except ValueError as error:
-            problems.append(LineProblem(number, str(error)))
+    for item in read_lines(lines, peppers=peppers, now=now):
+        if item.record is None:
+            problems.append(LineProblem(item.line, item.problem))
             if len(problems) >= _MAX_PROBLEMS:
                 break
-            continue
-        records[record.api_key] = record
-        key_ids.add(record.key_id)
-        if ":" in record.api_key or "." in record.api_key:
-            notes.append(f"line {number}: this api_key holds : or . and works by the two headers only")
+        elif not item.is_repeated:
+            records.append(item.record)
+            if item.note:
+                notes.append(item.note)
     if problems:
         raise KeyFileError(problems)
-    slugs = sorted({record.organization_id for record in records.values()})
+    slugs = sorted({record.organization_id for record in records})
     organizations = tuple(Organization(organization_id=slug, created_at=now) for slug in slugs)
-    return Seed(organizations, tuple(records.values()), tuple(notes))
+    return Seed(organizations, tuple(records), tuple(notes))
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise _Problem("a field stands twice")
-        return found
-
     try:
-        data = json.loads(
-            line.decode("utf-8"), object_pairs_hook=no_duplicates, parse_float=_finite, parse_constant=_finite
-        )
-    except _Problem:
-        raise
-    except (ValueError, RecursionError):
-        raise _Problem("is not JSON in UTF-8") from None
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("is not JSON in UTF-8") from None
+    data = fields.read_json(text)
     if not isinstance(data, dict):
-        raise _Problem("is not a JSON object")
+        raise ValueError("is not a JSON object")  # noqa: TRY004 - every defect of a line is one kind of error
     unknown = data.keys() - _REQUIRED - _OPTIONAL
     if unknown:
         name = min(unknown)
-        raise _Problem(f"{name}: is no field" if _FIELD.fullmatch(name) else "holds something that is no field")
+        if _FIELD.fullmatch(name):
+            raise FieldProblem(name, "is no field")
+        raise ValueError("holds something that is no field")
     missing = _REQUIRED - data.keys()
     if missing:
-        raise _Problem(f"{min(missing)}: is missing")
+        raise FieldProblem(min(missing), "is missing")
     return data
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise _Problem("holds a number that is not finite")
-    return number
 
 
 def _record(data: dict[str, Any], peppers: Peppers, now: datetime) -> KeyRecord:
     created_at = _time(data, "created_at") or now
+    api_key = fields.api_key(data["api_key"])
     return KeyRecord(
-        key_id=_key_id(data),
-        organization_id=_matching(data, "organization_id", _SLUG, "must be lower-case letters, digits and -"),
-        api_key=_api_key(data),
+        key_id=_derived_key_id(api_key) if data.get("key_id") is None else fields.key_id(data["key_id"]),
+        organization_id=fields.organization_id(data["organization_id"]),
+        api_key=api_key,
         secret=_secret(data, peppers),
-        previous_secret=None
-        if data.get("previous_secret_hash") is None
-        else _hash(data, "previous_secret_hash", peppers),
-        domains=_rules(data, "domains", canonical_domain),
-        scopes=_scopes(data),
-        origins=_rules(data, "origins", canonical_origin),
-        networks=_rules(data, "networks", canonical_network),
+        **_previous(data, peppers),
+        domains=fields.rules("domains", data["domains"]),
+        scopes=fields.rules("scopes", data.get("scopes", ())),
+        origins=fields.rules("origins", data.get("origins", ())),
+        networks=fields.rules("networks", data.get("networks", ())),
         state=_state(data),
         expires_at=_time(data, "expires_at"),
-        critical=_flag(data, "critical", default=False),
-        name=_name(data),
-        metadata=_metadata(data),
+        critical=_flag(data, "critical"),
+        name="" if data.get("name") is None else fields.name(data["name"]),
+        metadata="{}" if data.get("metadata") is None else fields.metadata(data["metadata"]),
         created_at=created_at,
         updated_at=created_at,
     )
 
 
-def _text(data: dict[str, Any], field: str) -> str:
-    value = data[field]
-    if not isinstance(value, str):
-        raise _Problem(f"{field}: must be text")
-    return value
-
-
-def _matching(data: dict[str, Any], field: str, pattern: re.Pattern[str], problem: str) -> str:
-    value = _text(data, field)
-    if not pattern.fullmatch(value):
-        raise _Problem(f"{field}: {problem}")
-    return value
-
-
-def _api_key(data: dict[str, Any]) -> str:
-    value = _text(data, "api_key")
-    problem = api_key_problem(value)
-    if problem:
-        raise _Problem(f"api_key: {problem}")
-    return value
-
-
-def _key_id(data: dict[str, Any]) -> str:
-    """The given one, or one that follows from the ``api_key``: importing a line again must not make another key."""
-    if data.get("key_id") is not None:
-        return _matching(data, "key_id", _KEY_ID, "must be 1 to 64 of letters, digits, _ and -")
-    return "key_" + hashlib.sha256(_api_key(data).encode()).hexdigest()[:32]
+def _derived_key_id(api_key: str) -> str:
+    """One that follows from the ``api_key``: importing a line again must not make another key."""
+    return "key_" + hashlib.sha256(api_key.encode()).hexdigest()[:32]
 
 
 def _secret(data: dict[str, Any], peppers: Peppers) -> SecretHash:
     token, hashed = data.get("secret_token"), data.get("secret_hash")
     if (token is None) == (hashed is None):
-        raise _Problem("secret_token: give this or secret_hash, one of the two")
+        raise FieldProblem("secret_token", "give this or secret_hash, one of the two")
     if token is not None:
-        value = _text(data, "secret_token")
-        problem = secret_problem(value)
-        if problem:
-            raise _Problem(f"secret_token: {problem}")
-        return peppers.hash(value)
-    return _hash(data, "secret_hash", peppers)
+        return peppers.hash(fields.secret_token(token))
+    return fields.secret_hash("secret_hash", hashed, peppers, prehashed=_flag(data, "secret_prehashed"))
 
 
-def _hash(data: dict[str, Any], field: str, peppers: Peppers) -> SecretHash:
-    match = _HASH.fullmatch(_text(data, field))
-    if match is None:
-        raise _Problem(f"{field}: must be hmac-sha256:<pepper version>:<64 hex> or sha256:<64 hex>")
-    digest = bytes.fromhex(match["digest"])
-    if match["version"] is None:
-        return peppers.wrap_sha256(digest)
-    version = int(match["version"])
-    if version not in peppers.versions:
-        raise _Problem(f"{field}: names a pepper version that is not configured")
-    return SecretHash(version, digest)
+def _previous(data: dict[str, Any], peppers: Peppers) -> dict[str, Any]:
+    """The secret from before a rotation, and how long it lives; ``{}`` where there is none."""
+    hashed = data.get("previous_secret_hash")
+    if hashed is None:
+        return {}
+    prehashed = _flag(data, "previous_secret_prehashed")
+    grace = data.get("previous_grace")
+    return {
+        "previous_secret": fields.secret_hash("previous_secret_hash", hashed, peppers, prehashed=prehashed),
+        "previous_expires_at": _time(data, "previous_expires_at"),
+        "previous_grace": None if grace is None else fields.seconds("previous_grace", grace),
+    }
 
 
-def _rules(data: dict[str, Any], field: str, canonical: Callable[[str], str]) -> tuple[str, ...]:
-    value = data.get(field, [])
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise _Problem(f"{field}: must be a list of text")
-    try:
-        return tuple(dict.fromkeys(canonical(item) for item in value))
-    except ValueError as error:
-        raise _Problem(f"{field}: {error}") from None
-
-
-def _scopes(data: dict[str, Any]) -> tuple[str, ...]:
-    scopes = _rules(data, "scopes", canonical_scope)
-    if len(scopes) > MAX_SCOPES:
-        raise _Problem(f"scopes: at most {MAX_SCOPES}")
-    return scopes
-
-
-def _flag(data: dict[str, Any], field: str, *, default: bool) -> bool:
-    value = data.get(field, default)
-    if not isinstance(value, bool):
-        raise _Problem(f"{field}: must be true or false")
-    return value
+def _flag(data: dict[str, Any], field: str, *, default: bool = False) -> bool:
+    return fields.flag(field, data.get(field, default))
 
 
 def _state(data: dict[str, Any]) -> KeyState:
     active = _flag(data, "is_active", default=True)
     if data.get("state") is None:
         return KeyState.ACTIVE if active else KeyState.DISABLED
-    state = _text(data, "state")
-    if state not in set(KeyState):
-        raise _Problem(f"state: must be one of {', '.join(KeyState)}")
-    if "is_active" in data and active != (state == KeyState.ACTIVE):
-        raise _Problem("state: contradicts is_active")
-    return KeyState(state)
+    state = fields.state(data["state"])
+    if "is_active" in data and active != (state is KeyState.ACTIVE):
+        raise FieldProblem("state", "contradicts is_active")
+    return state
 
 
 def _time(data: dict[str, Any], field: str) -> datetime | None:
-    if data.get(field) is None:
-        return None
-    try:
-        value = datetime.fromisoformat(_text(data, field))
-    except ValueError:
-        raise _Problem(f"{field}: must be a time such as 2027-01-31T12:00:00Z") from None
-    if value.tzinfo is None:
-        raise _Problem(f"{field}: needs a time zone, for instance a final Z")
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise _Problem(f"{field}: is out of range") from None
-
-
-def _name(data: dict[str, Any]) -> str:
-    value = data.get("name")
-    if value is None:
-        return ""
-    if not isinstance(value, str) or len(value) > _MAX_NAME or not value.isprintable():
-        raise _Problem(f"name: must be printable text of at most {_MAX_NAME} characters")
-    return value
-
-
-def _metadata(data: dict[str, Any]) -> str:
-    value = data.get("metadata")
-    if value is None:
-        return "{}"
-    if not isinstance(value, dict):
-        raise _Problem("metadata: must be an object")
-    try:
-        encoded = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except TypeError:
-        raise _Problem("metadata: holds a number or a text that cannot be stored") from None
-    if len(encoded) > _MAX_METADATA:
-        raise _Problem(f"metadata: at most {_MAX_METADATA} bytes")
-    return encoded.decode()
+    return None if data.get(field) is None else fields.time_text(field, data[field])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import traceback
+from contextlib import AsyncExitStack
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -32,7 +33,9 @@ _IN_MEMORY: Final = (
     "the keys of memory:// live in the serving process alone, where no command reaches them; set GATEKEY_STORE_URL to a"
     " store that lasts (sqlite:///gatekey.db needs no server), or load keys with `gatekey serve --import FILE`"
 )
-_NOT_READY: Final = "the store is not prepared (never migrated, emptied, or another one than meant); run `gatekey migrate` first"
+_NOT_READY: Final = (
+    "the store is not prepared (never migrated, emptied, or another one than meant); run `gatekey migrate` first"
+)
 _CORRUPT: Final = "what is stored for this key cannot be read; delete the key, or put its stored form right by hand"
 
 
@@ -53,9 +56,9 @@ def on_store(operation: Callable[[Management], Awaitable[T]], *, prepared: bool 
         return asyncio.run(_run(settings, operation, prepared=prepared))
     except (StoreError, ManageError) as error:
         raise Failed(_words(error)) from None
-    except click.ClickException:
+    except (click.ClickException, BrokenPipeError):  # whoever read the output has gone: click ends quietly
         raise
-    except Exception as error:  # noqa: BLE001 - a defect, of ours or of a store by plug-in: one line without its text
+    except Exception as error:  # a defect, of ours or of a store by plug-in: one line without its text
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{PurePath(place.filename).name}, line {place.lineno}"
         raise Failed(f"the command failed by a defect: {type(error).__name__} in {where}") from error
@@ -64,7 +67,11 @@ def on_store(operation: Callable[[Management], Awaitable[T]], *, prepared: bool 
 async def _run(settings: Settings, operation: Callable[[Management], Awaitable[T]], *, prepared: bool) -> T:
     from service.app import management  # here: it loads the whole service, which wrong usage need not wait for
 
-    async with management(settings) as parts:
+    async with AsyncExitStack() as stack:
+        try:
+            parts = await stack.enter_async_context(management(settings))
+        except ValueError as error:  # what a store says about its URL
+            raise Failed(f"GATEKEY_STORE_URL: {error}") from None
         if prepared:
             await parts.store.ping()
         return await operation(parts)

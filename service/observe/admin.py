@@ -10,12 +10,11 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
-if TYPE_CHECKING:
-    from service.observe.metrics import Metrics
+from service.observe.exposition import Unanswered
 
 __all__ = ["AdminServer"]
 
@@ -26,10 +25,16 @@ _LOOK: Final = 0.1  # seconds between two looks whether to end
 _log = structlog.get_logger(__name__)
 
 
+class _Metrics(Protocol):
+    """Of one process, or of all."""
+
+    def render(self, accept: str) -> tuple[bytes, str]: ...
+
+
 class AdminServer:
     """Listens from the start on; raises ``OSError`` where it cannot."""
 
-    def __init__(self, host: str, port: int, metrics: Metrics) -> None:
+    def __init__(self, host: str, port: int, metrics: _Metrics) -> None:
         self._server = _Server(host, port, metrics)
         self._thread = Thread(target=self._server.serve_forever, args=(_LOOK,), name="gatekey-admin", daemon=True)
         self._thread.start()
@@ -50,7 +55,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, host: str, port: int, metrics: Metrics) -> None:
+    def __init__(self, host: str, port: int, metrics: _Metrics) -> None:
         self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         self.metrics = metrics
         super().__init__((host, port), _Handler)
@@ -73,7 +78,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.partition("?")[0] != _PATH:
             self._answer(404, b"There is only /metrics here.\n", "text/plain; charset=utf-8")
             return
-        self._answer(200, *self.server.metrics.render(self.headers.get("Accept", "")))
+        try:
+            page = self.server.metrics.render(self.headers.get("Accept", ""))
+        except Unanswered:
+            self._answer(503, b"The workers cannot be asked at the moment.\n", "text/plain; charset=utf-8")
+        else:
+            self._answer(200, *page)
 
     do_HEAD = do_GET  # noqa: N815 - the library's name
 

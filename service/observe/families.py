@@ -16,9 +16,12 @@ from service.auth.reasons import REASONS, Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ROUTES", "SOURCES", "TIMED_ROUTES", "Family", "families"]
+__all__ = ["ROUTES", "SOURCES", "TIMED_ROUTES", "Across", "Family", "families"]
 
 Kind = Literal["counter", "gauge", "histogram"]
+Across = Literal["sum", "max", "min", "first"]
+"""What the workers' values of a gauge make together; ``first`` is that of the worker that has served longest."""
+
 Children = tuple[tuple[str, ...], ...]
 
 ROUTES: Final = (
@@ -72,6 +75,8 @@ class Family:
     labels: tuple[str, ...] = ()
     children: Children = ((),)
     buckets: tuple[float, ...] = ()
+    across: Across = "sum"
+    """For a gauge; counters and histograms always add up."""
 
 
 def families(*, store: str, store_timeout: float, request_timeout: float) -> tuple[Family, ...]:
@@ -185,8 +190,15 @@ def _store(store: str, store_timeout: float) -> Iterable[Family]:
             ("store",),
             ((store,),),
         ),
-        Family("gauge", "store_breaker_state", "0 closed (good), 1 half open, 2 open.", ("store",), ((store,),)),
-        Family("gauge", "store_up", "1 while the store answers (good), else 0.", ("store",), ((store,),)),
+        Family(
+            "gauge",
+            "store_breaker_state",
+            "0 closed (good), 1 half open, 2 open.",
+            ("store",),
+            ((store,),),
+            across="max",
+        ),
+        Family("gauge", "store_up", "1 while the store answers (good), else 0.", ("store",), ((store,),), across="min"),
     )
 
 
@@ -206,13 +218,19 @@ def _changes() -> Iterable[Family]:
             "Time from a change to its effect here. Good: below 0.1 s.",
             buckets=(0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 60),
         ),
-        Family("gauge", "invalidation_link_up", "1 while announcements of changes can arrive (good), else 0."),
+        Family(
+            "gauge",
+            "invalidation_link_up",
+            "1 while announcements of changes can arrive (good), else 0.",
+            across="min",
+        ),
         Family(
             "gauge",
             "keys",
             "Keys in the store, counted once a minute. Good: no sudden change.",
             ("state",),
             _each("active", "disabled", "revoked", "expired"),
+            across="first",
         ),
         Family(
             "counter",

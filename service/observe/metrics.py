@@ -7,35 +7,42 @@ look-up in a dictionary and one addition.
 from __future__ import annotations
 
 import platform
-import re
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 
 from service.auth.decision import Source
 from service.auth.reasons import REASONS, Outcome
+from service.observe.exposition import exposition
 from service.observe.families import ROUTES, families
 from service.observe.process import ProcessCollector
+from service.observe.snapshot import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client import Metric
+    from prometheus_client.registry import Collector
 
     from backends.records import Connections, Origin
     from service.auth.decision import Decision
-    from service.observe.families import Family
+    from service.observe.families import Across, Family
 
 __all__ = ["ROUTES", "Metrics"]
 
 _SERVER_ERROR: Final = "5xx"
-_ODD_VERSION: Final = re.compile(r"version=(?!\d{1,3}(?:\.\d{1,3}){2}\s*(?:[;,]|$))", re.ASCII)
-"""What the library raises on, or would repeat to the client in the content type."""
 
 
 class _Registry(CollectorRegistry):
     """Without ``_created`` series, which double the counters; the library can only switch them off globally."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_describe=True)
+        self.collectors: list[Collector] = []
+
+    def register(self, collector: Collector) -> None:
+        super().register(collector)
+        self.collectors.append(collector)
 
     def collect(self) -> Iterator[Metric]:
         for family in super().collect():
@@ -59,7 +66,9 @@ class Metrics:
         request_timeout: float = 30.0,
         pids: Callable[[], Iterable[int]] | None = None,
     ) -> None:
-        self.registry = _Registry(auto_describe=True)
+        self.registry = _Registry()
+        self._across: dict[str, Across] = {"gatekey_build_info": "first"}
+        self._whole: Callable[[str], tuple[bytes, str]] | None = None
         self._store = store
         self._counters: dict[str, dict[tuple[str, ...], Counter]] = {}
         self._gauges: dict[str, dict[tuple[str, ...], Gauge]] = {}
@@ -79,6 +88,7 @@ class Metrics:
 
     def _add(self, family: Family) -> None:
         name = f"gatekey_{family.name}"
+        self._across[name] = family.across
         if family.kind == "counter":
             counter = Counter(name, family.text, family.labels, registry=self.registry)
             self._counters[family.name] = {
@@ -245,11 +255,19 @@ class Metrics:
         self._histograms["loop_lag_seconds"][()].observe(seconds)
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """Return the scrape and its content type: OpenMetrics or text, as ``Accept`` asks (text for an odd one)."""
-        if _ODD_VERSION.search(accept):
-            return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
-        encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        """Return the scrape and its content type: OpenMetrics or text, as ``Accept`` asks (text for an odd one).
+
+        It is that of the whole service, or raises ``Unanswered``; alone a process always answers.
+        """
+        return exposition(self.registry, accept) if self._whole is None else self._whole(accept)
+
+    def reader(self) -> Reader:
+        """Read the numbers of this process, for whoever puts those of several together."""
+        return Reader(self.registry.collectors, self._across)
+
+    def answer_for_all(self, page: Callable[[str], tuple[bytes, str]]) -> None:
+        """Let ``render`` tell of the whole service, of which this process is one worker."""
+        self._whole = page
 
 
 def _by_value(children: dict[tuple[str, ...], Counter]) -> dict[str, Counter]:

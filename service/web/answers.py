@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import quote
 
+import orjson
 from flask import Response, g, request
 from werkzeug.exceptions import HTTPException
 
@@ -16,6 +17,8 @@ from service.doors.attempt import credentials_of
 from service.web.wsgi_request import WsgiRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from service.answers.answer import Answer
     from service.auth.reasons import Reason
     from service.runtime import Gatekey
@@ -27,12 +30,24 @@ _URL_SAFE: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) 
 
 
 class ApiError(HTTPException):
-    """A failed request to Gatekey's own API, with our own words about it."""
+    """A failed request to Gatekey's own API, with our own words about it (those of the status without ``detail``).
 
-    def __init__(self, code: int, *, detail: str) -> None:
+    ``members`` are further members of the JSON form, ``headers`` further headers.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        *,
+        detail: str = "",
+        members: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.code = self.status = code
         self.detail = detail
+        self.members = members or {}
+        self.headers = headers or {}
 
 
 def flask_response(answer: Answer) -> Response:
@@ -59,12 +74,17 @@ def render_denial(gatekey: Gatekey, reason: Reason, *, presented: bool, client: 
 
 
 def render_error(
-    gatekey: Gatekey, status: int, *, detail: str = "", extra: list[tuple[str, str]] | None = None
+    gatekey: Gatekey,
+    status: int,
+    *,
+    detail: str = "",
+    extra: list[tuple[str, str]] | None = None,
+    members: Mapping[str, Any] | None = None,
 ) -> Answer:
     """The answer to the current request, failed with ``status``; a view's own 401 is answered like a refusal."""
     _, presented = credentials_of(WsgiRequest(request.environ), frozenset(Form))
     caller = _Caller.of_request(gatekey, presented=presented, client="auto")
-    return gatekey.responder.http_error(
+    answer = gatekey.responder.http_error(
         status,
         browser=caller.browser,
         request_id=g.gatekey_request_id,
@@ -74,6 +94,9 @@ def render_error(
         login_location=caller.login_location(gatekey) if status == UNAUTHORIZED else "",
         form_post=caller.form_post,
     )
+    if members and ("content-type", "application/problem+json") in answer.headers:
+        answer.body = orjson.dumps({**orjson.loads(answer.body), **members}, option=orjson.OPT_APPEND_NEWLINE)
+    return answer
 
 
 class _Caller(NamedTuple):

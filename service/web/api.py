@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, g, jsonify, request
 
@@ -11,8 +11,12 @@ from service.auth.reasons import REASONS, Outcome, Reason
 from service.doors.attempt import credentials_from_values
 from service.observe.request_ids import trace_id_of
 from service.web.answers import flask_response, render_denial
+from service.web.management_reply import private
+from service.web.openapi_operation import Operation, describe
 from service.web.protect import api_key_required, current_key, gatekey_of_app
-from service.web.schemas import VerifyRequest, parse_body
+from service.web.schemas.answers import Verdict, Whoami
+from service.web.schemas.bodies import VerifyRequest
+from service.web.schemas.reading import parse_body
 
 if TYPE_CHECKING:
     from flask import Response
@@ -21,28 +25,31 @@ if TYPE_CHECKING:
 
 __all__ = ["blueprint"]
 
+TAG: Final = "Credentials"
+
 blueprint = Blueprint("gatekey_api", __name__, url_prefix="/v1")
 
 
 @blueprint.get("/whoami")
+@describe(Operation(tag=TAG, answers={200: Whoami, 302: None}))
 @api_key_required(own_path=True)
 async def whoami() -> Response:
-    """Who am I, and by which method."""
-    return _private(
-        {
-            "organization_id": current_key.organization_id,
-            "key_id": current_key.key_id,
-            "name": current_key.name,
-            "scopes": list(current_key.scopes),
-            "method": current_key.method,
-        }
-    )
+    """Tell who the credentials belong to. A browser without any is sent to the login page."""
+    answer = {
+        "organization_id": current_key.organization_id,
+        "key_id": current_key.key_id,
+        "name": current_key.name,
+        "scopes": list(current_key.scopes),
+        "method": current_key.method,
+    }
+    return private(jsonify(answer))
 
 
 @blueprint.post("/keys/verify")
+@describe(Operation(tag=TAG, scope="gatekey:verify", answers={200: Verdict}, body=VerifyRequest))
 @api_key_required(scopes=["gatekey:verify"], client="api", own_path=True)
 async def verify() -> Response:
-    """The decision about somebody else's credentials; what the caller's own may be used for was decided before."""
+    """Check somebody else's credentials. The status is 200 whether they are valid or not: look at `valid`."""
     gatekey = gatekey_of_app()
     body = parse_body(VerifyRequest, request)
     question = _question(gatekey, body)
@@ -51,7 +58,7 @@ async def verify() -> Response:
     gatekey.observer.decided(question, decision, 503 if cannot_tell else 200)
     if cannot_tell:
         return flask_response(render_denial(gatekey, decision.reason, presented=True, client="api"))
-    return _private(_verdict(decision))
+    return private(jsonify(_verdict(decision)))
 
 
 def _question(gatekey: Gatekey, body: VerifyRequest) -> AccessRequest:
@@ -85,10 +92,3 @@ def _verdict(decision: Decision) -> dict[str, Any]:
         "scopes": list(key.scopes),
         "expires_at": None if expires_at is None else expires_at.isoformat().replace("+00:00", "Z"),
     }
-
-
-def _private(body: dict[str, Any]) -> Response:
-    response = jsonify(body)
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Vary"] = "Authorization, X-Api-Key, X-Secret-Token"
-    return response

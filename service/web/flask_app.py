@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from flask import Flask, Response, abort, g, request
@@ -12,13 +12,16 @@ from werkzeug.exceptions import HTTPException
 from service.doors.refused import log_refused
 from service.observe.request_ids import request_id_for
 from service.portal import DeadlineExceeded, PortalClosed, PortalFlask
-from service.web import api, health, login
+from service.web import api, health, login, openapi_page
 from service.web.answers import ApiError, flask_response, render_error
 from service.web.doors import add_doors
+from service.web.management import add_management
 from service.web.protect import gatekey_of_app, is_decided
 from service.web.wsgi_request import WsgiRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from service.runtime import Gatekey
 
 __all__ = ["make_flask_app"]
@@ -38,6 +41,7 @@ _ROUTE_GROUPS: Final = {
     "gatekey_health.readyz": "health",
     "gatekey_health.metrics": "metrics",
 }
+_BLUEPRINT_GROUPS: Final = {"gatekey_management": "management", "gatekey_docs": "docs"}
 
 
 def make_flask_app(gatekey: Gatekey) -> Flask:
@@ -49,6 +53,8 @@ def make_flask_app(gatekey: Gatekey) -> Flask:
     app.register_blueprint(api.blueprint)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(login.blueprint)
+    app.register_blueprint(openapi_page.blueprint)
+    add_management(app)
     add_doors(app)
     app.before_request(_begin)
     app.after_request(_finish)
@@ -76,7 +82,7 @@ def _begin() -> None:
 
 
 def _finish(response: Response) -> Response:
-    group = _ROUTE_GROUPS.get(request.endpoint or "", "other" if request.endpoint is None else "app")
+    group = _route_group(request.endpoint)
     if not g.get("gatekey_counted", False):
         elapsed = perf_counter() - g.gatekey_started
         gatekey_of_app().metrics.http_request(group, response.status_code, elapsed)
@@ -86,10 +92,17 @@ def _finish(response: Response) -> Response:
     return response
 
 
+def _route_group(endpoint: str | None) -> str:
+    """The metrics' label: for our own routes what they are for, ``app`` for those of an embedding program."""
+    if endpoint is None:
+        return "other"
+    return _ROUTE_GROUPS.get(endpoint) or _BLUEPRINT_GROUPS.get(endpoint.partition(".")[0], "app")
+
+
 def _http_error(error: HTTPException) -> Response:
     """Every error that has a status: Flask's own, and those that views raise."""
     if isinstance(error, ApiError):
-        return _refused(error.status, detail=error.detail)
+        return _refused(error.status, detail=error.detail, extra=list(error.headers.items()), members=error.members)
     if error.response is not None:  # a view aborted with a response of its own making
         return error.get_response()  # type: ignore[return-value]  # werkzeug types it more loosely than Flask uses it
     code = error.code or 500
@@ -98,14 +111,20 @@ def _http_error(error: HTTPException) -> Response:
     return _refused(code, extra=_kept_headers(error))
 
 
-def _refused(status: int, *, detail: str = "", extra: list[tuple[str, str]] | None = None) -> Response:
+def _refused(
+    status: int,
+    *,
+    detail: str = "",
+    extra: list[tuple[str, str]] | None = None,
+    members: Mapping[str, Any] | None = None,
+) -> Response:
     """The answer to a request that cannot be served; with a log line where no decision has left one."""
     gatekey = gatekey_of_app()
     if not is_decided():
         raw = WsgiRequest(request.environ)
         client_ip = gatekey.proxies.scheme_and_client(raw)[1]
         log_refused(status, method=raw.method, path=request.path, client_ip=client_ip, request_id=g.gatekey_request_id)
-    return flask_response(render_error(gatekey, status, detail=detail, extra=extra))
+    return flask_response(render_error(gatekey, status, detail=detail, extra=extra, members=members))
 
 
 def _too_slow(error: Exception) -> Response:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, abort, request
 
 from service.doors.peers import parse_address
+from service.observe.exposition import Unanswered
 from service.web.protect import gatekey_of_app
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def metrics() -> Response:
     environ = request.environ
     if not _is_near(environ, gatekey.settings.metrics_allow) or _came_through_proxy(environ):
         abort(404)
-    body, content_type = gatekey.metrics.render(request.headers.get("Accept", ""))
+    try:
+        body, content_type = gatekey.metrics.render(request.headers.get("Accept", ""))
+    except Unanswered:
+        abort(503)
     return Response(body, content_type=content_type)
 
 

@@ -8,20 +8,7 @@ import pytest
 
 from backends.memory import MemoryKeyStore
 from tests.support.keys import make_key, make_organization
-
-
-class Collector:
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def key_changed(self, api_key: str) -> None:
-        self.events.append(api_key)
-
-    def everything_changed(self) -> None:
-        self.events.append("everything")
-
-    def heartbeat(self) -> None:
-        self.events.append("heartbeat")
+from tests.support.recorder import EVERYTHING, HEARTBEAT, Recorder
 
 
 @pytest.fixture
@@ -42,11 +29,11 @@ async def test_two_memory_stores_share_nothing(store: MemoryKeyStore) -> None:
 
 async def test_a_change_is_announced_before_its_call_returns(store: MemoryKeyStore) -> None:
     """In the very step: there is no moment between write and announcement."""
-    collector = Collector()
-    watcher = asyncio.create_task(store.watch(collector))
+    recorder = Recorder()
+    watcher = asyncio.create_task(store.watch(recorder))
     await asyncio.sleep(0)
     await store.add(make_key("one"))
-    assert collector.events == ["everything", "heartbeat", "one"]
+    assert recorder.events == [EVERYTHING, HEARTBEAT, "one"]
     watcher.cancel()
     await asyncio.wait({watcher})
     assert store._listeners == []
@@ -54,12 +41,12 @@ async def test_a_change_is_announced_before_its_call_returns(store: MemoryKeySto
 
 async def test_a_new_organization_is_no_reason_to_forget_everything(store: MemoryKeyStore) -> None:
     """It has no keys yet."""
-    collector = Collector()
-    watcher = asyncio.create_task(store.watch(collector))
+    recorder = Recorder()
+    watcher = asyncio.create_task(store.watch(recorder))
     await asyncio.sleep(0)
     await store.add_organization(make_organization("new"))
     await store.add_many([make_organization("new")], [])
-    assert collector.events == ["everything", "heartbeat"]
+    assert recorder.events == [EVERYTHING, HEARTBEAT]
     watcher.cancel()
     await asyncio.wait({watcher})
 

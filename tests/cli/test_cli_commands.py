@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -12,14 +15,29 @@ from service import __version__
 from service.cli import main
 from service.settings import SECRETS, SETTINGS
 from tests.support import leaks
+from tests.support.servers import clean_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from click.testing import Result
 
-COMMANDS = ("serve", "check", "doctor")
-LATER = ("migrate", "bootstrap", "orgs", "keys", "users", "audit", "pepper", "explain")
+
+def walk(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command and group below ``command``, with the words that call it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from walk(inner, *path, name)
+
+
+ALL = dict(walk(main))
+GROUPS = {path: group for path, group in ALL.items() if isinstance(group, click.Group)}
+LATER = ("users",)
 SECRET = "hunter2-of-the-command-line-tests"
 leaks.register(SECRET)
 
@@ -42,22 +60,53 @@ def run(*arguments: str, **settings: str) -> Result:
     return result
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], *([name, "--help"] for name in COMMANDS)])
-def test_help_says_what_a_command_does_and_shows_examples(arguments: list[str]) -> None:
-    """Exit status 0, a usage line, a sentence and examples to copy."""
-    result = run(*arguments)
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_says_what_a_command_does_and_shows_examples(path: tuple[str, ...], flag: str) -> None:
+    """Exit status 0, a usage line, a sentence and examples to copy, which name the command itself."""
+    result = run(*path, flag)
     assert result.exit_code == 0
     assert result.output.startswith("Usage: ")
     examples = result.output.partition("\n  Examples:\n")[2].partition("\n\n")[0].splitlines()
     assert len(examples) >= 2
-    assert all(line.startswith("    ") and "gatekey " in line for line in examples)
+    assert all(line.startswith("    ") and " ".join(("gatekey", *path)) in line for line in examples)
 
 
-def test_the_list_of_commands_has_a_line_for_each() -> None:
-    """Each with a summary."""
-    text = run("--help").output.partition("Commands:")[2]
-    assert [line.split()[0] for line in text.strip().splitlines()] == sorted(COMMANDS, key=text.index)
-    assert all(len(line.split()) > 2 for line in text.strip().splitlines())
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_option_says_what_it_does(path: tuple[str, ...]) -> None:
+    """In a sentence of its own."""
+    for option in ALL[path].params:
+        if isinstance(option, click.Option):
+            assert option.help is not None, option.name
+            assert option.help.endswith("."), option.name
+
+
+@pytest.mark.parametrize("path", GROUPS, ids=" ".join)
+def test_the_list_of_commands_has_a_line_for_each(path: tuple[str, ...]) -> None:
+    """Each with the command's own short help; the list is printed without loading the commands."""
+    group = GROUPS[path]
+    context = click.Context(group)
+    shown = dict(
+        line.split(maxsplit=1) for line in run(*path, "--help").output.partition("Commands:")[2].splitlines() if line
+    )
+    assert list(shown) == group.list_commands(context)
+    for name, line in shown.items():
+        command = group.get_command(context, name)
+        assert command is not None
+        assert line == command.get_short_help_str(limit=100)
+
+
+def test_help_loads_neither_the_service_nor_a_store() -> None:
+    """Whoever asks for help does not wait for it."""
+    program = (
+        "import sys; from click.testing import CliRunner; from service.cli import main\n"
+        "for words in ([], ['keys'], ['audit']): CliRunner().invoke(main, [*words, '--help'])\n"
+        "print(sorted(name for name in sys.modules if name in ('flask', 'granian', 'asyncpg', 'redis', 'pydantic')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=clean_environment(), capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "[]\n"
 
 
 def test_version_prints_the_version() -> None:
@@ -69,7 +118,8 @@ def test_version_prints_the_version() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["nonsense"], ["--nonsense"], ["serve", "--nonsense"], ["serve", "extra"], ["check", "extra"],
+    [[], ["keys"], ["keys", "nonsense"], ["nonsense"], ["--nonsense"],
+     ["serve", "--nonsense"], ["serve", "extra"], ["check", "extra"],
      ["serve", "--interface", "asgi"], ["serve", "--import"], ["serve", "--import", "/nonexistent/file"],
      ["check", "--json=yes"], *([name] for name in LATER)],
 )  # fmt: skip
@@ -128,7 +178,9 @@ def test_check_prints_one_json_document_on_demand(tmp_path: Path) -> None:
 @pytest.mark.parametrize("flag", [[], ["--json"]])
 def test_check_masks_every_secret(name: str, flag: list[str]) -> None:
     """Of a store's address its scheme is shown, of any other secret only that it is set."""
-    value = {"store_url": f"memory://{SECRET}@host/{SECRET}", "store_listen_url": f"redis://:{SECRET}@host/0"}.get(name)
+    value = {"store_url": f"memory://{SECRET}@host/{SECRET}", "store_listen_url": f"memory://:{SECRET}@host/0"}.get(
+        name
+    )
     result = run("check", *flag, **{name: value or SECRET})
     if name == "peppers":
         assert result.exit_code == 1

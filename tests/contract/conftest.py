@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.keys import make_organization
-from tests.support.stores import KINDS, WRAPPERS, contract_params
+from tests.support.stores import KINDS, WRAPPERS, contract_params, network_params
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from backends.contract import KeyStore
-    from tests.support.stores import StoreKind, StoreUnderTest
+    from tests.support.stores import NetworkKind, StoreKind, StoreUnderTest
+
+
+def known(scheme: str, *, require_all: bool) -> Any:
+    """How to make the store; a scheme that nobody entered in ``KINDS`` fails, so that no store escapes the suite."""
+    found = {**KINDS, **WRAPPERS}.get(scheme)
+    if found is None:
+        pytest.fail(f"the store for {scheme}:// is not entered in KINDS of tests/support/stores.py")
+    missing = found.missing()
+    if missing:
+        (pytest.fail if require_all else pytest.skip)(f"{scheme}:// is not tested: {missing}")
+    return found
 
 
 @pytest.fixture(params=contract_params())
 def kind(request: pytest.FixtureRequest, require_all: bool) -> StoreKind:  # noqa: FBT001 - a fixture
-    """How to make the store; a scheme that nobody entered in ``KINDS`` fails, so that no store escapes the suite."""
-    found = {**KINDS, **WRAPPERS}.get(request.param)
-    if found is None:
-        pytest.fail(f"the store for {request.param}:// is not entered in KINDS of tests/support/stores.py")
-    missing = found.missing()
-    if missing:
-        (pytest.fail if require_all else pytest.skip)(f"{request.param}:// is not tested: {missing}")
+    """Every store."""
+    found: StoreKind = known(request.param, require_all=require_all)
+    return found
+
+
+@pytest.fixture(params=network_params())
+def network_kind(request: pytest.FixtureRequest, require_all: bool) -> NetworkKind:  # noqa: FBT001 - a fixture
+    """Every store that has a server, and so a line to it that can break."""
+    found: NetworkKind = known(request.param, require_all=require_all)
     return found
 
 

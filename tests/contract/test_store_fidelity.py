@@ -35,6 +35,18 @@ VALUES: dict[str, dict[str, Any]] = {
     "nothing where nothing may be": {"domains": (), "scopes": (), "origins": (), "networks": (), "metadata": "{}"},
     "order and repetition": {"scopes": ("b", "a", "c:*", "a"), "domains": ("z.example", "*.a.example", "@gatekey")},
     "a previous secret": {"previous_secret": SecretHash(7, b"\xff\x00" * 16, prehashed=True)},
+    "after a rotation": {
+        "previous_secret": SecretHash(1, b"\x01" * 32),
+        "previous_expires_at": in_seconds(86_400.000001),
+        "previous_grace": 3_600,
+        "rotated_at": in_seconds(0.999999),
+    },
+    "a rotation whose old secret lives on": {
+        "previous_secret": SecretHash(1, b"\x02" * 32),
+        "rotated_at": in_seconds(1),
+    },
+    "no grace at all": {"previous_secret": SecretHash(1, b"\x03" * 32), "previous_grace": 0},
+    "a rotation that is over": {"rotated_at": in_seconds(-1)},
     "a prehashed secret": {"secret": SecretHash(999_999_999, bytes(range(32)), prehashed=True)},
     "a digest of zeros": {"secret": SecretHash(0, bytes(32))},
     "critical": {"critical": True},
@@ -89,9 +101,12 @@ async def test_what_was_replaced_comes_back_unchanged(store: KeyStore, values: d
 
 async def test_times_come_back_as_aware_utc(store: KeyStore) -> None:
     """Equal is not enough: ``isoformat`` must be the same too."""
-    await store.add(make_key("one", expires_at=in_seconds(0.5)))
+    await store.add(
+        make_key("one", expires_at=in_seconds(0.5), previous_expires_at=in_seconds(1), rotated_at=in_seconds(2))
+    )
     record = await store.get("key_one")
-    for time in (record.created_at, record.updated_at, record.expires_at):
+    times = (record.created_at, record.updated_at, record.expires_at, record.previous_expires_at, record.rotated_at)
+    for time in times:
         assert time is not None
         assert time.tzinfo is UTC
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 from backends.contract import KeyStore
 from backends.errors import Conflict, NotFound, StoreClosed
-from backends.records import FoundKey, KeyState
-from tests.support.clock import START
+from backends.journal import Journal
+from backends.records import FoundKey, Origin
+from tests.support import store_calls
 from tests.support.keys import make_key, make_organization
 
 if TYPE_CHECKING:
@@ -21,39 +23,32 @@ if TYPE_CHECKING:
 class Deaf:
     """A listener that nothing may reach."""
 
-    def key_changed(self, api_key: str) -> None:
-        raise AssertionError(api_key)
+    def key_changed(self, api_key: str, *, at: float | None = None, origin: Origin = Origin.KEY) -> None:
+        raise AssertionError((api_key, at, origin))
 
-    def everything_changed(self) -> None:
-        raise AssertionError
+    def everything_changed(self, *, at: float | None = None, origin: Origin = Origin.BULK) -> None:
+        raise AssertionError((at, origin))
 
-    def heartbeat(self) -> None:
-        raise AssertionError
+    def heartbeat(self, *, delay: float = 0.0) -> None:
+        raise AssertionError(delay)
 
 
 CALLS: dict[str, Callable[[KeyStore], Awaitable[object]]] = {
-    "ping": lambda store: store.ping(),
-    "find": lambda store: store.find("one"),
-    "get": lambda store: store.get("key_one"),
-    "list_keys": lambda store: store.list_keys(),
-    "count_keys": lambda store: store.count_keys(now=START),
-    "add": lambda store: store.add(make_key("one")),
-    "add_many": lambda store: store.add_many([make_organization()], [make_key("one")]),
-    "replace": lambda store: store.replace(make_key("one"), expected_version=1),
-    "set_state": lambda store: store.set_state("key_one", KeyState.REVOKED, now=START),
-    "delete": lambda store: store.delete("key_one"),
-    "add_organization": lambda store: store.add_organization(make_organization()),
-    "get_organization": lambda store: store.get_organization("acme"),
-    "list_organizations": lambda store: store.list_organizations(),
-    "set_organization_active": lambda store: store.set_organization_active("acme", is_active=False, now=START),
+    **store_calls.CALLS,
     "watch": lambda store: store.watch(Deaf()),
 }
 
 
+def public_methods(contract: type) -> set[str]:
+    return {name for name, value in vars(contract).items() if callable(value) and not name.startswith("_")}
+
+
 def test_every_method_of_the_contract_is_tried() -> None:
-    """A new method joins the table above."""
-    methods = {name for name, value in vars(KeyStore).items() if callable(value) and not name.startswith("_")}
-    assert methods == {*CALLS, "open", "close"}
+    """A new method joins the tables."""
+    assert {name.partition(",")[0] for name in CALLS} | {"migrate", "open", "close"} == {
+        *public_methods(KeyStore),
+        *(f"journal.{name}" for name in public_methods(Journal)),
+    }
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
@@ -72,6 +67,51 @@ async def test_a_closed_store_refuses(store: KeyStore, call: Callable[[KeyStore]
     await store.close()
     with pytest.raises(StoreClosed):
         await call(store)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_preparing_what_is_prepared_does_nothing(under_test: StoreUnderTest, is_open: bool) -> None:  # noqa: FBT001 - a parameter
+    """Whether the store is open or not; and what is stored stays."""
+    store = under_test.store
+    await store.open()
+    await store.add_organization(make_organization())
+    await store.add(make_key("one"))
+    if not is_open:
+        await store.close()
+    assert await store.migrate() == ()
+    assert await asyncio.gather(*(store.migrate() for _ in range(5))) == [()] * 5
+    await store.open()
+    await store.ping()
+    assert await store.find("one") == FoundKey(make_key("one"), organization_is_active=True)
+
+
+async def test_the_pool_is_counted(under_test: StoreUnderTest) -> None:
+    """At every moment, also before anything is open; a store without connections has none."""
+    store = under_test.store
+    for step in (store.open, store.ping, store.close):
+        counts = store.connections
+        assert 0 <= counts.idle + counts.used <= counts.maximum or counts.maximum == 0
+        await step()
+    assert (store.connections.idle, store.connections.used) == (0, 0)
+
+
+async def test_the_journal_is_one_object(store: KeyStore) -> None:
+    """For the store's whole life."""
+    journal = store.journal
+    await store.close()
+    await store.open()
+    assert store.journal is journal
+
+
+async def test_a_second_object_sees_the_same_data(under_test: StoreUnderTest, store: KeyStore) -> None:
+    """As another process would; both write."""
+    other = under_test.another()
+    await other.open()
+    await store.add(make_key("one"))
+    await other.add(make_key("two"))
+    assert await other.find("one") == await store.find("one") == FoundKey(make_key("one"), organization_is_active=True)
+    assert await store.find("two") is not None
+    await other.close()
 
 
 async def test_opening_and_closing_may_be_repeated(under_test: StoreUnderTest) -> None:

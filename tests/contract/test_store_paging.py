@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backends.records import KeyState
+from backends.records import KeyFilter, KeyState
 from tests.support.clock import START
 from tests.support.keys import make_key, make_organization
 
@@ -26,7 +26,7 @@ async def pages(store: KeyStore, *, limit: int, organization_id: str | None = No
     found: list[list[str]] = []
     after: str | None = ""
     while after is not None:
-        page = await store.list_keys(organization_id=organization_id, after=after, limit=limit)
+        page = await store.list_keys(where=KeyFilter(organization_id=organization_id), after=after, limit=limit)
         found.append([record.key_id for record in page.items])
         after = page.next_after
     return found

@@ -13,7 +13,7 @@ from backends.records import KeyState
 from service.auth.tokens import generate_secret_token
 from tests.support import leaks
 from tests.support.clock import START
-from tests.support.keys import PEPPERS, make_key, make_organization
+from tests.support.keys import PEPPERS, make_entry, make_key, make_organization
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,6 +30,7 @@ async def test_the_text_of_a_secret_is_nowhere_in_what_is_stored(under_test: Sto
     record = replace(make_key("the-one-key"), secret=hashes[0])
     await store.add(record)
     await store.replace(replace(record, secret=hashes[1], previous_secret=hashes[0]), expected_version=1)
+    await store.rehash("key_the-one-key", old=hashes[1], new=PEPPERS.hash(tokens[1]))
     await store.add_many([], [replace(make_key("another-key"), secret=hashes[2])])
     await store.add(replace(make_key("gone-key"), secret=hashes[3]))
     await store.delete("key_gone-key")
@@ -65,6 +66,7 @@ FAILURES: dict[str, Callable[[KeyStore], Awaitable[object]]] = {
     "revoked": lambda store: store.set_state("key_telltale-handle", KeyState.ACTIVE, now=START),
     "get": lambda store: store.get("telltale-key"),
     "organization": lambda store: store.get_organization("telltale-owner"),
+    "audit": lambda store: store.journal.append_audit(make_entry(2, actor="telltale-actor", after="telltale-after")),
     "add organization": lambda store: store.add_organization(make_organization()),
 }
 

@@ -3,78 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from backends.errors import Conflict, NotFound, VersionConflict
-from backends.records import KeyState
+from backends.records import KeyState, Origin
 from tests.support.clock import START
-from tests.support.keys import make_key, make_organization
+from tests.support.keys import PEPPERS, make_key, make_organization
+from tests.support.recorder import EVERYTHING, HEARTBEAT, Recorder, watching
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from backends.contract import KeyStore
-
-EVERYTHING, HEARTBEAT = "<everything>", "<heartbeat>"
-MARK = "the-mark"
-
-
-class Recorder:
-    """Writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self._loop = asyncio.get_running_loop()
-        self._more = asyncio.Event()
-
-    def key_changed(self, api_key: str) -> None:
-        self._note(api_key)
-
-    def everything_changed(self) -> None:
-        self._note(EVERYTHING)
-
-    def heartbeat(self) -> None:
-        self._note(HEARTBEAT)
-
-    def _note(self, event: str) -> None:
-        assert asyncio.get_running_loop() is self._loop, "told on another thread"
-        self.events.append(event)
-        self._more.set()
-
-    async def until(self, event: str, *, times: int = 1) -> list[str]:
-        """What was told up to the ``times``-th such event, once it has come; told events are then forgotten."""
-        async with asyncio.timeout(10):
-            while self.events.count(event) < times:
-                self._more.clear()
-                await self._more.wait()
-        events, self.events = self.events, []
-        return events
-
-    async def changes(self, store: KeyStore) -> set[str]:
-        """The changes announced so far; a last write of our own marks the end of them."""
-        await store.add(make_key(MARK))
-        events = await self.until(MARK)
-        await store.delete(f"key_{MARK}")
-        await self.until(MARK)
-        return {event for event in events if event not in (MARK, HEARTBEAT)}
-
-
-@asynccontextmanager
-async def watching(store: KeyStore) -> AsyncIterator[Recorder]:
-    """A listener that is connected: the first sign of life has come."""
-    recorder = Recorder()
-    watcher = asyncio.create_task(store.watch(recorder))
-    try:
-        await recorder.until(HEARTBEAT)
-        yield recorder
-    finally:
-        assert not watcher.done(), "watch returns by cancellation only"
-        watcher.cancel()
-        await asyncio.wait({watcher})
-        assert watcher.cancelled()
+    from tests.support.stores import StoreUnderTest
 
 
 @pytest.fixture
@@ -99,6 +43,10 @@ CHANGES: dict[str, tuple[Callable[[KeyStore], Awaitable[object]], str]] = {
     "replace": (lambda store: store.replace(make_key("one", name="x"), expected_version=1), "one"),
     "disable": (lambda store: store.set_state("key_one", KeyState.DISABLED, now=START), "one"),
     "revoke": (lambda store: store.set_state("key_two", KeyState.REVOKED, now=START), "two"),
+    "rehash": (
+        lambda store: store.rehash("key_one", old=make_key("one").secret, new=PEPPERS.hash("another-secret")),
+        "one",
+    ),
     "delete": (lambda store: store.delete("key_one"), "one"),
     "switch an organization": (
         lambda store: store.set_organization_active("acme", is_active=False, now=START),
@@ -124,6 +72,7 @@ FAILURES: dict[str, tuple[Callable[[KeyStore], Awaitable[object]], type[Exceptio
     "replace": (lambda store: store.replace(make_key("one"), expected_version=5), VersionConflict),
     "switch": (lambda store: store.set_state("key_none", KeyState.DISABLED, now=START), NotFound),
     "import": (lambda store: store.add_many([], [make_key("x"), make_key("y", key_id="key_one")]), Conflict),
+    "organization": (lambda store: store.set_organization_active("nobody", is_active=False, now=START), NotFound),
 }
 
 
@@ -136,6 +85,71 @@ async def test_a_failed_write_announces_nothing(
         with pytest.raises(error):
             await call(full)
         assert await recorder.changes(full) == set()
+
+
+IDLE: dict[str, Callable[[KeyStore], Awaitable[object]]] = {
+    "switch to what it is": lambda store: store.set_state("key_one", KeyState.ACTIVE, now=START),
+    "delete nothing": lambda store: store.delete("key_none"),
+    "import what is there": lambda store: store.add_many([make_organization()], [make_key("one")]),
+    "switch an organization to what it is": lambda store: store.set_organization_active(
+        "acme", is_active=True, now=START
+    ),
+    "rehash what is not there": lambda store: store.rehash(
+        "key_one", old=PEPPERS.hash("another-secret"), new=PEPPERS.hash("a-third-secret")
+    ),
+}
+
+
+@pytest.mark.parametrize("call", IDLE.values(), ids=IDLE)
+async def test_what_changes_nothing_announces_nothing(
+    full: KeyStore, call: Callable[[KeyStore], Awaitable[object]]
+) -> None:
+    """Else a script that repeats itself empties every cache."""
+    async with watching(full) as recorder:
+        await call(full)
+        assert await recorder.changes(full) == set()
+
+
+async def test_a_change_is_told_with_the_time_of_its_writing(full: KeyStore) -> None:
+    """From which its delay is measured; never a time of the caller's ``now``, which is long over in this test."""
+    async with watching(full) as recorder:
+        before = time.time()
+        await full.set_state("key_one", KeyState.DISABLED, now=START)
+        await recorder.until("one")
+        after = time.time()
+        (told,) = [told for told in recorder.told if told.what == "one"]
+        assert told.origin is Origin.KEY
+        assert told.at is not None
+        assert before - 1.0 <= told.at <= after + 1.0  # the store's clock, and some round it to milliseconds
+
+
+async def test_a_bulk_change_is_told_as_one_and_a_connection_as_a_connection(full: KeyStore) -> None:
+    """The metrics tell why caches were emptied."""
+    async with watching(full) as recorder:
+        await full.set_organization_active("acme", is_active=False, now=START)
+        await recorder.until(EVERYTHING)
+        origins = [told.origin for told in recorder.told if told.what == EVERYTHING]
+        assert origins == [Origin.RECONNECT, Origin.BULK]
+
+
+async def test_a_sign_of_life_says_how_old_it_is(full: KeyStore) -> None:
+    """A number of seconds, small while nothing hangs, never negative."""
+    async with watching(full) as recorder:
+        await recorder.until(HEARTBEAT)
+        delays = [told.delay for told in recorder.told if told.what == HEARTBEAT]
+        assert all(delay is not None and 0.0 <= delay < 5.0 for delay in delays)
+
+
+async def test_a_change_by_another_process_is_told_here(under_test: StoreUnderTest, full: KeyStore) -> None:
+    """Which is what the announcements are for."""
+    other = under_test.another()
+    await other.open()
+    async with watching(full) as recorder:
+        await other.set_state("key_two", KeyState.REVOKED, now=START)
+        assert "two" in await recorder.until("two")
+        await other.set_organization_active("acme", is_active=False, now=START)
+        await recorder.until(EVERYTHING)
+    await other.close()
 
 
 async def test_what_is_announced_can_already_be_read(full: KeyStore) -> None:
@@ -173,3 +187,17 @@ async def test_a_cancelled_watch_leaves_nothing(full: KeyStore) -> None:
         assert await other.changes(full) == {"one"}
     assert gone.events == []
     assert asyncio.all_tasks() == before
+
+
+async def test_closing_while_somebody_watches_leaves_nothing_behind(full: KeyStore) -> None:
+    """A process that ends cancels its watch, before or after it closes the store."""
+    before = asyncio.all_tasks()
+    recorder = Recorder()
+    watcher = asyncio.create_task(full.watch(recorder))
+    await recorder.until(HEARTBEAT)
+    await full.close()
+    watcher.cancel()
+    await asyncio.wait({watcher})
+    assert asyncio.all_tasks() == before
+    await full.open()
+    await full.ping()

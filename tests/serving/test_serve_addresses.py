@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import socket
 import ssl
 import stat
@@ -107,12 +109,16 @@ def test_an_admin_port_that_is_the_service_s_own_is_refused(host: str, admin: st
     assert_refused(env=env, names="GATEKEY_ADMIN_LISTEN")
 
 
-def test_an_admin_port_with_several_workers_is_refused(tmp_path: Path) -> None:
-    """One scrape must show the whole service, and only one worker could have the port."""
-    env = {**environment(tmp_path, "fine"), "GATEKEY_ADMIN_LISTEN": f"127.0.0.1:{free_port()}"}
-    code, lines = refused(env=env)
-    assert (code, len(lines)) == (1, 1)
-    assert "GATEKEY_WORKERS=1" in lines[0]
+def test_the_admin_port_serves_the_metrics_of_several_workers(tmp_path: Path) -> None:
+    """The parent has it, so it is there from the start on and outlives every worker."""
+    admin = free_port()
+    env = {**environment(tmp_path, "fine"), "GATEKEY_ADMIN_LISTEN": f"127.0.0.1:{admin}"}
+    with serving(env=env) as server:
+        wait_until(lambda: b"gatekey_workers 2.0" in get(admin, "/metrics").body, "both workers are told of")
+        for worker in children(server.pid):
+            os.kill(worker, signal.SIGKILL)
+        assert b'gatekey_decisions_total{outcome="allow",reason="ok"} 0.0' in get(admin, "/metrics").body
+        wait_until(lambda: b"gatekey_workers 2.0" in get(admin, "/metrics").body, "both are replaced")
 
 
 def test_the_variables_that_kubernetes_injects_are_ignored(tmp_path: Path) -> None:

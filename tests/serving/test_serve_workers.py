@@ -1,4 +1,4 @@
-"""The parent's care for its workers: replaced at once, told of new policies, and given up with one line when hopeless."""
+"""The parent's care for its workers: replaced, told of new policies, and given up with one line when hopeless."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_a_killed_worker_is_replaced_and_knows_the_imported_keys(tmp_path: Path,
             assert get(server.port, "/readyz").status == 200  # not refused meanwhile
             assert at_door(server.port, KEY).status == 200
             assert get(server.port, "/v1/whoami", DEMO).status == 200
-    assert [event["exit_code"] for event in server.events if event["event"] == "worker_died"] == [-9] * 4
+    died = [event for event in server.events if event["event"] == "worker_died"]
+    assert [event["exit_code"] for event in died] == [-9] * 4
+    assert [event["replaced_in"] for event in died] == [0, 0.5, 1, 2]
 
 
 def test_a_worker_that_somebody_ends_politely_is_replaced_too() -> None:
@@ -99,6 +101,7 @@ def _who_serves(connection: RawConnection, pids: list[int]) -> int:
         ("no-url", "LookupError in plugin_store.py"),
         ("no-open", "LookupError in plugin_store.py"),
         ("unavailable", "pluggable: the server refused to open"),
+        ("unfit", "pluggable: the schema is too old; run gatekey migrate"),
     ],
 )
 @pytest.mark.parametrize("interface", ["rsgi", "wsgi"])

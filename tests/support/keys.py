@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
+from backends.journal import NO_HASH, AuditEntry
 from backends.records import KeyRecord, Organization, SecretHash
 from service.auth.peppers import Peppers
 from tests.support.clock import START
@@ -29,6 +31,30 @@ def make_key(api_key: str = "key-one", *, secret: str | SecretHash = SECRET, **f
         "updated_at": START,
     }
     return KeyRecord(**{**defaults, **fields})
+
+
+def make_entry(seq: int = 1, *, organization_id: str = "acme", **fields: Any) -> AuditEntry:
+    """The ``seq``-th entry of a chain whose hashes are made up, but link."""
+    defaults: dict[str, Any] = {
+        "organization_id": organization_id,
+        "seq": seq,
+        "at": in_seconds(seq),
+        "actor": "key:key_operator",
+        "actor_organization_id": "gatekey",
+        "action": "key.created",
+        "target": "key:key_one",
+        "client_ip": "192.0.2.1",
+        "request_id": f"request-{seq}",
+        "before": "{}",
+        "after": '{"name":"one"}',
+        "previous_hash": entry_hash(organization_id, seq - 1),
+        "hash": entry_hash(organization_id, seq),
+    }
+    return AuditEntry(**{**defaults, **fields})
+
+
+def entry_hash(organization_id: str, seq: int) -> str:
+    return sha256(f"{organization_id} {seq}".encode()).hexdigest() if seq > 0 else NO_HASH
 
 
 def hash_secret(secret: str) -> SecretHash:

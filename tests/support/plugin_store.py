@@ -1,7 +1,8 @@
 """A third-party store as an installed package would bring it, with the bad days that a test asks for by the URL's host.
 
 ``pluggable://fine`` works; ``held`` answers look-ups only once the file named by ``GATEKEY_TEST_GATE`` exists;
-``shut`` cannot open while that file exists, ``unavailable`` never; ``no-url`` and ``no-open`` raise what no store may, with
+``shut`` cannot open while that file exists, ``unavailable`` never; ``unfit`` opens but answers that somebody must change
+it first; ``no-url`` and ``no-open`` raise what no store may, with
 a secret in the text.
 """
 
@@ -12,7 +13,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.errors import StoreUnavailable
+from backends.errors import StoreUnavailable, StoreUnfit
 from backends.memory import MemoryKeyStore
 from tests.support import leaks
 from tests.support.servers import ROOT
@@ -35,6 +36,11 @@ class PluggableStore(MemoryKeyStore):
         if self._manner == "unavailable" or (self._manner == "shut" and _gate_is_open()):
             raise StoreUnavailable("pluggable: the server refused to open")
         await super().open()
+
+    async def ping(self) -> None:
+        if self._manner == "unfit":
+            raise StoreUnfit("pluggable: the schema is too old; run gatekey migrate")
+        await super().ping()
 
     async def find(self, api_key: str) -> FoundKey | None:
         if self._manner == "held":

@@ -6,10 +6,12 @@ import asyncio
 import pickle
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backends.factory import SCHEMES, create_store
+from backends.guard import GuardedStore
 from backends.memory import MemoryKeyStore
 from service.observe.metrics import Metrics
 from service.observe.store import ObservedStore
@@ -64,6 +66,11 @@ class StoreUnderTest:
     store: KeyStore
     stored: Callable[[], Awaitable[bytes]]
     """The back door: everything that is stored at the moment, read without the store's own methods."""
+    another: Callable[[], KeyStore]
+    """A second store object on the same data, not yet open, as another process would have it; the caller closes it.
+
+    A store that lives in one process has no second object and gives the same one.
+    """
 
 
 class StoreKind(Protocol):
@@ -76,7 +83,26 @@ class StoreKind(Protocol):
         """What this machine lacks to run it, ``""`` for nothing."""
 
     def make(self, name: str) -> AbstractAsyncContextManager[StoreUnderTest]:
-        """A store whose data is apart from every other test's by ``name`` (a schema, a key prefix, a file), not by cleaning."""
+        """A store whose data is apart from every other test's by ``name`` (a schema, a key prefix, a file), not by cleaning.
+
+        It is migrated already.
+        """
+
+
+class NetworkKind(StoreKind, Protocol):
+    """A kind whose server is reached by an address, so that the fault tests can stand in between."""
+
+    def address(self) -> tuple[str, int]:
+        """Host and port of the running server."""
+
+    def url(self, name: str, host: str, port: int) -> str:
+        """The URL of the data that ``make(name)`` made, with this host and port in the place of the server's own."""
+
+    def pause(self) -> None:
+        """Stop all of the server's processes (SIGSTOP)."""
+
+    def resume(self) -> None:
+        """And let them go on."""
 
 
 class _Memory:
@@ -91,9 +117,16 @@ class _Memory:
         assert isinstance(store, MemoryKeyStore)
 
         async def stored() -> bytes:
-            return pickle.dumps({name: value for name, value in vars(store).items() if name != "_listeners"})
+            return pickle.dumps(
+                [
+                    value
+                    for part in (store, store.journal)
+                    for name, value in vars(part).items()
+                    if name not in ("_listeners", "_journal", "_is_open")
+                ]
+            )
 
-        yield StoreUnderTest(store, stored)
+        yield StoreUnderTest(store, stored, lambda: store)
 
 
 class _Kind:
@@ -111,17 +144,38 @@ class _Kind:
     def missing(self) -> str:
         return self._load().missing()
 
-    def make(self, name: str) -> AbstractAsyncContextManager[StoreUnderTest]:
-        return self._load().make(name)
+    @asynccontextmanager
+    async def make(self, name: str) -> AsyncIterator[StoreUnderTest]:
+        async with self._load().make(name) as under_test:
+            await under_test.store.migrate()
+            yield under_test
+
+    def address(self) -> tuple[str, int]:
+        return self._network().address()
+
+    def url(self, name: str, host: str, port: int) -> str:
+        return self._network().url(name, host, port)
+
+    def pause(self) -> None:
+        self._network().pause()
+
+    def resume(self) -> None:
+        self._network().resume()
+
+    def _network(self) -> NetworkKind:
+        assert self.network, "has no server"
+        kind: Any = self._load()
+        return kind  # type: ignore[no-any-return]  # checked when it is used
 
 
-class _Observed:
-    """The wrapper that counts and times, around another kind."""
+class _Wrapped:
+    """A wrapper of the product around another kind."""
 
-    def __init__(self, inner: StoreKind) -> None:
+    network = False  # the inner kind's faults are tested with the inner kind
+
+    def __init__(self, inner: StoreKind, wrap: Callable[[KeyStore], KeyStore]) -> None:
         self._inner = inner
-        self._metrics = Metrics(store="memory", version="test")  # one for all tests: it is slow to make
-        self.network = False  # the inner kind's faults are tested with the inner kind
+        self._wrap = wrap
 
     def missing(self) -> str:
         return self._inner.missing()
@@ -129,7 +183,12 @@ class _Observed:
     @asynccontextmanager
     async def make(self, name: str) -> AsyncIterator[StoreUnderTest]:
         async with self._inner.make(name) as inner:
-            yield StoreUnderTest(ObservedStore(inner.store, self._metrics), inner.stored)
+            yield StoreUnderTest(self._wrap(inner.store), inner.stored, lambda: self._wrap(inner.another()))
+
+
+@cache
+def _metrics() -> Metrics:
+    return Metrics(store="memory", version="test")  # one for all tests: it is slow to make
 
 
 KINDS: Mapping[str, StoreKind] = {
@@ -141,10 +200,18 @@ KINDS: Mapping[str, StoreKind] = {
 }
 """By URL scheme."""
 
-WRAPPERS: Mapping[str, StoreKind] = {"observed(memory)": _Observed(KINDS["memory"])}
+WRAPPERS: Mapping[str, StoreKind] = {
+    "guarded(memory)": _Wrapped(KINDS["memory"], GuardedStore),
+    "observed(memory)": _Wrapped(KINDS["memory"], lambda store: ObservedStore(store, _metrics())),
+}
 """Stores that the product puts around others; they keep the same contract."""
 
 
 def contract_params() -> list[str]:
     """What the contract suite runs with: every scheme that the product knows, whether it is in ``KINDS`` or not."""
     return [*sorted(SCHEMES), *sorted(WRAPPERS)]
+
+
+def network_params() -> list[str]:
+    """What the fault tests run with: every scheme that is not known to be without a network."""
+    return [scheme for scheme in sorted(SCHEMES) if scheme not in KINDS or KINDS[scheme].network]

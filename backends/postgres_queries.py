@@ -1,0 +1,201 @@
+"""The statements on keys and organizations, and how records become their arguments and rows become records.
+
+Every name is qualified by the schema: PgBouncer takes no ``search_path``. Times travel to the server as text, because
+the driver would send the first and the last moment of the calendar as infinity; what comes back outside of the calendar
+(infinity, written by hand) is told by ``is_strange``, because the driver cannot tell it apart either.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final
+
+from backends.codec import record_from_values, record_to_values
+from backends.errors import StoreCorrupt
+from backends.records import KeyRecord, Organization
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+__all__ = [
+    "COLUMNS",
+    "Queries",
+    "arguments",
+    "organization_of",
+    "record_of",
+    "storable",
+    "text_of",
+]
+
+_TYPES: Final = {
+    "key_id": "text", "organization_id": "text", "api_key": "text", "secret": "text", "previous_secret": "text",
+    "previous_expires_at": "timestamptz", "previous_grace": "bigint", "rotated_at": "timestamptz",
+    "domains": "text[]", "scopes": "text[]", "origins": "text[]", "networks": "text[]",
+    "state": "text", "expires_at": "timestamptz", "critical": "boolean", "name": "text", "metadata": "text",
+    "created_at": "timestamptz", "updated_at": "timestamptz", "version": "bigint",
+}  # fmt: skip
+COLUMNS: Final = tuple(_TYPES)
+_TIMES: Final = tuple(name for name, kind in _TYPES.items() if kind == "timestamptz")
+_FIXED: Final = ("key_id", "organization_id", "api_key")  # for a key's life
+
+_CALENDAR: Final = "BETWEEN '0001-01-01 00:00:00+00'::timestamptz AND '9999-12-31 23:59:59.999999+00'::timestamptz"
+
+
+def _argument(number: int, kind: str) -> str:
+    return f"${number}::text::timestamptz" if kind == "timestamptz" else f"${number}::{kind}"
+
+
+_PLACE: Final = re.compile(r"\{([a-z]+)\}")
+_PARTS: Final = {
+    "columns": ", ".join(COLUMNS),
+    "arguments": ", ".join(_argument(number, kind) for number, kind in enumerate(_TYPES.values(), 1)),
+    "settings": ", ".join(
+        f"{name} = {_argument(number, kind)}"
+        for number, (name, kind) in enumerate(_TYPES.items(), 1)
+        if name not in _FIXED
+    ),
+    "record": ", ".join(
+        [
+            *(
+                f"CASE WHEN k.{name} {_CALENDAR} THEN k.{name} END AS {name}" if name in _TIMES else f"k.{name}"
+                for name in COLUMNS
+            ),
+            "(" + " OR ".join(f"(k.{name} NOT {_CALENDAR}) IS TRUE" for name in _TIMES) + ") AS is_strange",
+        ]
+    ),
+    "organization": f"o.organization_id, o.is_active, o.name, CASE WHEN o.created_at {_CALENDAR} THEN o.created_at END"
+    " AS created_at",
+}
+"""What stands in braces in the statements, beside the schema."""
+
+_SQL: Final = {
+    # One statement, so one snapshot: the marker is in the row whether there is such a key or not. Three look-ups in
+    # unique indexes; the organization's state is read from the index alone. The key itself cannot be: an entry of a
+    # B-tree holds at most 2,704 bytes, and a record's metadata alone may be longer.
+    "find": """
+        SELECT m.epoch, m.schema_version, m.compatible_from, o.is_active AS organization_is_active, {record}
+        FROM {schema}.meta m
+        LEFT JOIN {schema}.keys k ON k.api_key = $1::text
+        LEFT JOIN {schema}.organizations o ON o.organization_id = k.organization_id
+        WHERE m.singleton""",
+    "ping": "SELECT epoch, schema_version, compatible_from FROM {schema}.meta",
+    "get": "SELECT {record} FROM {schema}.keys k WHERE k.key_id = $1::text",
+    "list": """
+        SELECT {record} FROM {schema}.keys k
+        WHERE k.key_id > $1::text AND k.state = ANY($2::text[])
+          AND ($3::text IS NULL OR k.organization_id = $3)
+          AND ($4::text IS NULL OR position(lower($4 COLLATE "C") IN lower(k.name COLLATE "C")) > 0)
+          AND ($5::text IS NULL OR k.expires_at < $5::timestamptz)
+          AND ($6::text IS NULL OR NOT EXISTS (
+            SELECT FROM {schema}.last_uses u WHERE u.key_id = k.key_id AND u.last_used_at >= $6::timestamptz))
+        ORDER BY k.key_id LIMIT $7::bigint""",
+    "count": """
+        SELECT CASE WHEN state = 'active' AND expires_at <= $1::text::timestamptz THEN 'expired' ELSE state END AS state,
+          count(*) AS number
+        FROM {schema}.keys GROUP BY 1""",
+    "count_peppers": """
+        SELECT split_part(hash, ':', 2)::bigint AS version, count(*) AS number
+        FROM {schema}.keys, LATERAL (VALUES (secret), (previous_secret)) AS secrets (hash)
+        WHERE hash ~ '^hmac-sha256(-sha256)?:(0|[1-9][0-9]{0,8}):[0-9a-f]{64}$' GROUP BY 1""",
+    "add": """
+        INSERT INTO {schema}.keys ({columns}) SELECT {arguments}
+        WHERE EXISTS (SELECT FROM {schema}.organizations WHERE organization_id = $2::text) ON CONFLICT DO NOTHING""",
+    "lock": "SELECT organization_id, api_key, state, version FROM {schema}.keys WHERE key_id = $1::text FOR UPDATE",
+    "replace": """
+        UPDATE {schema}.keys SET {settings}
+        WHERE key_id = $1::text AND organization_id = $2::text AND api_key = $3::text""",
+    "set_state": """
+        UPDATE {schema}.keys SET state = $2::text, updated_at = $3::text::timestamptz, version = version + 1
+        WHERE key_id = $1::text""",
+    "rehash": """
+        UPDATE {schema}.keys SET
+          secret = CASE WHEN secret = $2::text THEN $3::text ELSE secret END,
+          previous_secret = CASE WHEN previous_secret = $2::text THEN $3::text ELSE previous_secret END
+        WHERE key_id = $1::text AND (secret = $2::text OR previous_secret = $2::text)""",
+    "delete": "DELETE FROM {schema}.keys WHERE key_id = $1::text",
+    "known_api_keys": """
+        SELECT api_key, organization_id FROM {schema}.keys WHERE api_key = ANY($1::text[])""",
+    "known_key_ids": "SELECT key_id FROM {schema}.keys WHERE key_id = ANY($1::text[])",
+    "known_organizations": """
+        SELECT organization_id FROM {schema}.organizations WHERE organization_id = ANY($1::text[])""",
+    "announce_everything": "SELECT {schema}.announce_everything()",
+    "add_organization": """
+        INSERT INTO {schema}.organizations (organization_id, is_active, name, created_at)
+        VALUES ($1::text, $2::boolean, $3::text, $4::text::timestamptz) ON CONFLICT DO NOTHING""",
+    "get_organization": "SELECT {organization} FROM {schema}.organizations o WHERE o.organization_id = $1::text",
+    "list_organizations": """
+        SELECT {organization} FROM {schema}.organizations o
+        WHERE o.organization_id > $1::text ORDER BY o.organization_id LIMIT $2::bigint""",
+    "switch_organization": """
+        UPDATE {schema}.organizations SET is_active = $2::boolean
+        WHERE organization_id = $1::text AND is_active IS DISTINCT FROM $2::boolean""",
+}  # fmt: skip
+
+
+class Queries:
+    """The statements for one schema, as attributes."""
+
+    def __init__(self, schema: str) -> None:
+        parts = {**_PARTS, "schema": schema}
+        self._statements = {name: _PLACE.sub(lambda place: parts[place[1]], sql) for name, sql in _SQL.items()}
+
+    def __getattr__(self, name: str) -> str:
+        try:
+            return self._statements[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def arguments(record: KeyRecord, **changed: Any) -> list[Any]:
+    """The record's values in the order of ``COLUMNS``; raises ``ValueError`` where the database cannot hold one."""
+    values = {**record_to_values(record), **changed}
+    return [_sent(values[name], kind) for name, kind in _TYPES.items()]
+
+
+def _sent(value: Any, kind: str) -> Any:
+    if value is None:
+        return None
+    if kind == "timestamptz":
+        return text_of(value)
+    texts = [value] if kind == "text" else value if kind == "text[]" else []
+    if not all(storable(text) for text in texts):
+        raise ValueError("text with a NUL or half a character cannot be stored in Postgres")
+    return list(value) if kind == "text[]" else value
+
+
+def record_of(row: Mapping[str, Any], *, api_key: str | None = None) -> KeyRecord:
+    """The key in this row; raises ``StoreCorrupt``."""
+    if row["is_strange"]:
+        raise StoreCorrupt("a time of the stored key is not in the calendar")
+    return record_from_values(row, api_key=api_key)
+
+
+def organization_of(row: Mapping[str, Any]) -> Organization:
+    """The organization in this row; raises ``StoreCorrupt``."""
+    is_active, created_at = row["is_active"], row["created_at"]
+    if type(is_active) is not bool or created_at is None or type(row["name"]) is not str:
+        raise StoreCorrupt("the stored organization cannot be decoded")
+    return Organization(
+        organization_id=row["organization_id"],
+        is_active=is_active,
+        name=row["name"],
+        created_at=created_at.astimezone(UTC),
+    )
+
+
+def text_of(time: datetime) -> str:
+    """As the server reads it, whatever its settings are."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def storable(text: str) -> bool:
+    """Whether a ``text`` of the database can be this; what cannot be stored is not there."""
+    if "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,283 @@
+"""The store's conversations with the server: a bounded pool, short deadlines, and writes that are never sent twice.
+
+What only reads is repeated once on a new connection, which is for pooled connections that the server has closed
+meanwhile. A script that writes runs at most once: its connection is proved alive, and the server's clock and epoch marker
+read, right before it. The driver's errors end here (``backends.redis_errors``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.asyncio.connection import BlockingConnectionPool, Connection, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+
+from backends.errors import StoreClosed, StoreNotReady, StoreUnavailable
+from backends.records import Connections
+from backends.redis_errors import FAILURES, Unfit, translated, unavailable
+from backends.redis_keys import BUCKETS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from backends.redis_keys import Names
+    from backends.redis_records import Epochs
+    from backends.redis_scripts import Script
+    from backends.redis_url import RedisOptions
+
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "POOL_TIMEOUT",
+    "READ_TIMEOUT",
+    "WRITE_TIMEOUT",
+    "Argument",
+    "Command",
+    "Wire",
+    "connection_arguments",
+]
+
+CONNECT_TIMEOUT: Final = 1.0  # seconds, as all of these
+READ_TIMEOUT: Final = 1.0
+POOL_TIMEOUT: Final = 1.0
+WRITE_TIMEOUT: Final = 5.0
+_MARGIN: Final = 0.5  # between a script's own deadline and its caller's, for the answer's way back
+_SETTLING: Final = 1.0
+NO_BUCKET: Final = BUCKETS
+"""Where the marker is remembered that is read with everything outside the buckets."""
+
+Argument = bytes | str | int
+Command = tuple[Argument, ...]
+_Ask = Callable[[Connection, Sequence[Command]], Awaitable[list[Any]]]
+
+
+def connection_arguments(options: RedisOptions) -> dict[str, Any]:
+    """What every connection is made with; nothing is left to the driver's defaults that matters in a failure."""
+    return {
+        "host": options.host,
+        "port": options.port,
+        "db": options.db,
+        "username": options.username,
+        "password": options.password,
+        "socket_timeout": READ_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        # one more try where a connection breaks, none where the server is silent: that would double the wait
+        "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        "decode_responses": False,
+        "health_check_interval": 0,
+        "driver_info": None,  # no CLIENT SETINFO: older servers and tight ACLs do not know it
+        "redis_connect_func": _look_at,
+        **(options.tls or {}),
+    }
+
+
+def connection_class(options: RedisOptions) -> type[Connection]:
+    """With or without TLS."""
+    return Connection if options.tls is None else SSLConnection
+
+
+async def _look_at(connection: Any) -> None:
+    """Log in, and refuse a server that would answer wrongly: a replica lags behind, a cluster has other slots' keys elsewhere.
+
+    ``HELLO`` says so to every user, whatever its permissions.
+    """
+    await connection.on_connect()
+    await connection.send_command("HELLO", check_health=False)
+    said = await connection.read_response()
+    facts = said if isinstance(said, dict) else dict(zip(said[::2], said[1::2], strict=True))
+    if facts.get(b"mode") in (b"cluster", b"sentinel"):
+        raise Unfit("redis: redis:// is for a single server, this one is a cluster's or a sentinel")
+    if facts.get(b"role", b"master") != b"master":
+        raise ReadOnlyError("a replica")
+
+
+class Wire:
+    """The pool and the ways of asking through it. All of them raise ``StoreClosed`` and ``StoreUnavailable``."""
+
+    def __init__(self, options: RedisOptions, names: Names, epochs: Epochs) -> None:
+        self._options = options
+        self._names = names
+        self._epochs = epochs
+        self._pool: BlockingConnectionPool | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Between ``open`` and ``close``."""
+        return self._pool is not None
+
+    @property
+    def connections(self) -> Connections:
+        """See the contract."""
+        if self._pool is None:
+            return Connections(maximum=self._options.pool_size)
+        (idle, _), (used, _) = self._pool.get_connection_count()
+        return Connections(idle=idle, used=used, maximum=self._options.pool_size)
+
+    def open(self) -> None:
+        """Ready to connect when somebody asks."""
+        if self._pool is None:
+            self._pool = BlockingConnectionPool(
+                connection_class=connection_class(self._options),
+                max_connections=self._options.pool_size,
+                timeout=POOL_TIMEOUT,
+                protocol=2,  # nothing is pushed to these
+                **connection_arguments(self._options),
+            )
+
+    async def close(self) -> None:
+        """Give every connection back; bounded by ``CONNECT_TIMEOUT`` where the server hangs."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            with suppress(*FAILURES):  # what was broken already is no news; nothing is left of it
+                await pool.aclose()
+
+    async def ask(self, *commands: Command) -> list[Any]:
+        """The answers to commands that only read, in order; one that was refused is a ``ResponseError`` in its place."""
+        with translated():
+            async with self._borrowed() as connection:
+                return await _ask_again(connection, commands)
+
+    async def read(self, *commands: Command) -> list[Any]:
+        """Likewise outside the buckets, with evidence: the marker is read in the same breath."""
+        marker, *replies = await self.ask(("GET", self._names.own("epoch")), *commands)
+        return [checked(reply) for reply in self.proved(marker, *replies)]
+
+    def proved(self, marker: Any, *replies: Any) -> tuple[Any, ...]:
+        """The replies, unless the marker that came with them is missing or wrong."""
+        self._epochs.check(NO_BUCKET, checked(marker))
+        return replies
+
+    async def run(self, script: Script, *arguments: Argument, wait: float = WRITE_TIMEOUT) -> list[Any]:
+        """What a writing script returns: it ran whole, or raises and did not run at all, save where its answer was lost.
+
+        A caller who is cancelled meanwhile leaves when the write is over, or 1 s later: then nothing changes behind it.
+        """
+        task = asyncio.ensure_future(self._run(script, arguments, wait))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait({task}, timeout=_SETTLING)
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # looked at, so that the loop does not report it
+            raise
+
+    async def _run(self, script: Script, arguments: Sequence[Argument], wait: float) -> list[Any]:
+        with translated():
+            async with self._borrowed() as connection:
+                clock, marker = await _ask_again(connection, (("TIME",), ("GET", self._names.own("epoch"))))
+                self.proved(marker)
+                seconds, microseconds = checked(clock)
+                deadline = int(seconds) * 1_000_000 + int(microseconds) + int((wait - _MARGIN) * 1_000_000)
+                head = (self._names.prefix, deadline, marker, self._names.changes)
+                async with asyncio.timeout(wait):
+                    reply = await _call_script(connection, script, (*head, *arguments), ask=_ask_patiently)
+        status, *rest = await self._accepted(reply)
+        if status == b"late":
+            raise StoreUnavailable("redis: the server came to the write too late, nothing was written")
+        if status == b"moved":
+            raise StoreNotReady("redis: the epoch marker changed in the middle of the write, nothing was written")
+        return [status, *rest]
+
+    async def evaluate(self, script: Script, *arguments: Argument) -> list[Any]:
+        """What a script returns that needs no marker and may run twice."""
+        with translated():
+            async with self._borrowed() as connection:
+                reply = await _call_script(connection, script, (self._names.prefix, *arguments), ask=_ask_again)
+        found: list[Any] = await self._accepted(reply)
+        return found
+
+    async def write_and_wait(self, first: Command, then: Command, *, wait: float) -> Any:
+        """The answer to ``then``, sent right after ``first`` on the same connection; neither is repeated."""
+        with translated():
+            async with self._borrowed() as connection, asyncio.timeout(wait):
+                written, reply = await _ask_patiently(connection, (first, then))
+        await self._accepted(written)
+        return await self._accepted(reply)
+
+    def link(self) -> Connection:
+        """A connection of its own, not connected yet, to which the server may push."""
+        return connection_class(self._options)(protocol=3, **connection_arguments(self._options))
+
+    async def _accepted(self, reply: Any) -> Any:
+        if isinstance(reply, ReadOnlyError) and self._pool is not None:
+            await self._pool.disconnect(inuse_connections=False)  # after a failover the name may lead elsewhere
+        return checked(reply)
+
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[Connection]:
+        pool = self._pool
+        if pool is None:
+            raise StoreClosed("the redis store is not open")
+        connection: Connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # the driver's
+        try:
+            yield connection
+        finally:
+            await pool.release(connection)
+
+
+def checked(reply: Any) -> Any:
+    """A reply that is none of the server's refusals."""
+    if isinstance(reply, ResponseError):
+        raise unavailable(reply)
+    return reply
+
+
+async def _call_script(connection: Connection, script: Script, arguments: Sequence[Argument], *, ask: _Ask) -> Any:
+    (reply,) = await ask(connection, (("EVALSHA", script.sha, 0, *arguments),))
+    if isinstance(reply, NoScriptError):  # nothing ran
+        (reply,) = await ask(connection, (("EVAL", script.text, 0, *arguments),))
+    return reply
+
+
+async def _ask_again(connection: Connection, commands: Sequence[Command]) -> list[Any]:
+    """Once more on a new connection where this one is broken."""
+    try:
+        return await _ask(connection, commands)
+    except (AuthenticationError, BusyLoadingError):
+        raise
+    except RedisConnectionError:
+        return await _ask(connection, commands)
+
+
+async def _ask(connection: Connection, commands: Sequence[Command]) -> list[Any]:
+    """Each answer within ``READ_TIMEOUT``."""
+    return await _converse(connection, commands, within=None)
+
+
+async def _ask_patiently(connection: Connection, commands: Sequence[Command]) -> list[Any]:
+    """As long as the caller's own deadline lasts."""
+    return await _converse(connection, commands, within=math.inf)
+
+
+async def _converse(connection: Connection, commands: Sequence[Command], *, within: float | None) -> list[Any]:
+    """Send all, read all; a connection of which not everything was read is of no use any more."""
+    try:
+        await connection.send_packed_command(connection.pack_commands(commands))
+        return [await _reply(connection, within) for _ in commands]
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+
+
+async def _reply(connection: Connection, within: float | None) -> Any:
+    try:
+        return await connection.read_response(timeout=within)
+    except ResponseError as error:
+        return error

@@ -1,0 +1,136 @@
+"""Listings: pages of identifiers from sorted sets, then their records.
+
+What was imported is listed whole or not at all: which imports were under way is read in the same step as a page's
+identifiers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from backends.errors import StoreCorrupt
+from backends.paging import check_limit, page_of
+from backends.records import KeyFilter, Page
+from backends.redis_connection import checked
+from backends.redis_journal import last_use_of
+from backends.redis_records import Switches, decode_record, import_of, organization_from_json
+from backends.redis_scripts import LIST
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from backends.journal import LastUse
+    from backends.records import KeyRecord, Organization
+    from backends.redis_connection import Wire
+    from backends.redis_keys import Names
+
+__all__ = ["Listing"]
+
+_BATCH: Final = 250
+_MOST_READ: Final = 5_000
+"""Keys that one call looks through; where few of them match, a page ends early."""
+
+
+class Listing:
+    """The contract's methods that read many keys or organizations."""
+
+    def __init__(self, wire: Wire, names: Names) -> None:
+        self._wire = wire
+        self._names = names
+
+    async def list_keys(self, *, where: KeyFilter, after: str, limit: int) -> Page[KeyRecord]:
+        """See the contract."""
+        check_limit(limit)
+        zset = "keys" if where.organization_id is None else f"keys:{where.organization_id}"
+        found: list[KeyRecord] = []
+        for _ in range(_MOST_READ // _BATCH):
+            batch = min(_BATCH, limit + 1) if where == KeyFilter(organization_id=where.organization_id) else _BATCH
+            last, records = await self._batch(zset, after, batch)
+            used = await self._last_use(records) if where.last_used_before is not None else {}
+            found += [record for record in records if _matches(record, used.get(record.key_id), where)]
+            if last is None or len(found) > limit:
+                return page_of(found[: limit + 1], limit, cursor=lambda record: record.key_id)
+            after = last
+        return Page(tuple(found), after)
+
+    async def count_peppers(self) -> Mapping[int, int]:
+        """See the contract."""
+        counts: dict[int, int] = {}
+        after: str | None = ""
+        while after is not None:
+            after, records = await self._batch("keys", after, _BATCH)
+            for record in records:
+                for secret in filter(None, (record.secret, record.previous_secret)):
+                    counts[secret.pepper_version] = counts.get(secret.pepper_version, 0) + 1
+        return counts
+
+    async def list_organizations(self, *, after: str | None, limit: int) -> Page[Organization]:
+        """See the contract."""
+        check_limit(limit)
+        (names,) = await self._wire.read(
+            ("ZRANGEBYLEX", self._names.own("organizations:names"), _from(after), "+", "LIMIT", 0, limit + 1)
+        )
+        if not names:
+            return Page((), None)
+        (found,) = await self._wire.read(("HMGET", self._names.own("organizations"), *names))
+        after = names[limit - 1].decode() if len(names) > limit else None
+        organizations = [item for raw in found[:limit] if raw is not None for item in _organizations(raw)]
+        return Page(tuple(organizations), after)
+
+    async def _batch(self, zset: str, after: str, count: int) -> tuple[str | None, list[KeyRecord]]:
+        """Some records in order, and the last identifier that was looked at: ``None`` where no more follow."""
+        marker, listed, key_ids, addresses = await self._wire.evaluate(LIST, zset, _from(after), count)
+        self._wire.proved(marker)
+        imports = Switches.decode(listed).imports
+        names = [None if address is None else self._names.record(address) for address in addresses]
+        asked = [name for name in names if name is not None]
+        held = iter(checked((await self._wire.ask(("MGET", *asked)))[0]) if asked else ())
+        records = []
+        for key_id, name in zip(key_ids, names, strict=True):
+            raw = None if name is None else next(held)
+            if raw is not None and import_of(raw) not in imports:
+                records += _decoded(raw, key_id.decode())
+        return (key_ids[-1].decode() if len(key_ids) == count else None), records
+
+    async def _last_use(self, records: list[KeyRecord]) -> Mapping[str, LastUse]:
+        key_ids = [record.key_id for record in records]
+        if not key_ids:
+            return {}
+        (found,) = await self._wire.read(("HMGET", self._names.own("last_use"), *key_ids))
+        return {key_id: last_use_of(raw) for key_id, raw in zip(key_ids, found, strict=True) if raw is not None}
+
+
+def _organizations(raw: bytes) -> list[Organization]:
+    try:
+        return [organization_from_json(raw)]
+    except StoreCorrupt:
+        return []
+
+
+def _from(after: str | None) -> str:
+    return f"({after}" if after else "-"
+
+
+def _decoded(raw: bytes, key_id: str) -> list[KeyRecord]:
+    """The record, or nothing where it cannot be decoded or is another one."""
+    try:
+        record = decode_record(raw)
+    except StoreCorrupt:
+        return []
+    return [record] if record.key_id == key_id else []
+
+
+def _matches(record: KeyRecord, last: LastUse | None, where: KeyFilter) -> bool:
+    return (
+        where.organization_id in (None, record.organization_id)
+        and (where.name is None or _folded(where.name) in _folded(record.name))
+        and record.state in where.states
+        and (
+            where.expires_before is None or (record.expires_at is not None and record.expires_at < where.expires_before)
+        )
+        and (where.last_used_before is None or last is None or last.last_used_at < where.last_used_before)
+    )
+
+
+def _folded(name: str) -> bytes:
+    return name.encode().lower()  # of bytes: ASCII letters alone

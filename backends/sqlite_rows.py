@@ -1,0 +1,124 @@
+"""Between records and the rows of SQLite: lists are JSON text, times are ISO 8601 text in UTC of one fixed width.
+
+One width makes times comparable as text. What a row holds may have been written by hand, so whatever does not fit is
+``StoreCorrupt`` for that row, and never an exception of another kind.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from backends.codec import record_from_values, record_to_values
+from backends.errors import StoreCorrupt
+from backends.records import KeyRecord, Organization
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = [
+    "KEY_COLUMNS",
+    "ORGANIZATION_COLUMNS",
+    "comparable",
+    "key_of_row",
+    "organization_of_row",
+    "row_of_key",
+    "row_of_organization",
+    "text_of_time",
+    "time_of_text",
+]
+
+KEY_COLUMNS: Final = KeyRecord.__slots__
+ORGANIZATION_COLUMNS: Final = ("organization_id", "is_active", "name", "created_at")
+
+_LISTS: Final = ("domains", "scopes", "origins", "networks")
+_LIST_AS_TEXT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_TIMES: Final = ("previous_expires_at", "rotated_at", "expires_at", "created_at", "updated_at")
+
+
+def comparable(text: str) -> str | None:
+    """What to compare stored text with: ``NULL``, which equals nothing, for what cannot be stored either."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return None
+    return text
+
+
+def text_of_time(time: datetime) -> str:
+    """``2026-01-02T03:04:05.000006+00:00``."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def time_of_text(text: Any) -> datetime:
+    """Inverse of ``text_of_time``, in whatever form of ISO 8601 with a zone; raises ``ValueError`` or ``TypeError``."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return time.astimezone(UTC)
+
+
+def row_of_key(record: KeyRecord) -> tuple[Any, ...]:
+    """In the order of ``KEY_COLUMNS``."""
+    values = record_to_values(record)
+    for name in _LISTS:
+        values[name] = _LIST_AS_TEXT(values[name])
+    for name in _TIMES:
+        if values[name] is not None:
+            values[name] = text_of_time(values[name])
+    values["critical"] = int(record.critical)
+    return tuple(values[name] for name in KEY_COLUMNS)
+
+
+def key_of_row(row: Sequence[Any]) -> KeyRecord:
+    """Inverse of ``row_of_key``; raises ``StoreCorrupt``."""
+    values = dict(zip(KEY_COLUMNS, row, strict=True))
+    for name in _LISTS:
+        values[name] = _read(values, name, json.loads)
+    for name in _TIMES:
+        if values[name] is not None:
+            values[name] = _read(values, name, time_of_text)
+    values["critical"] = _read(values, "critical", _switch)
+    return record_from_values(values)
+
+
+def row_of_organization(organization: Organization) -> tuple[Any, ...]:
+    """In the order of ``ORGANIZATION_COLUMNS``."""
+    return (
+        organization.organization_id,
+        int(organization.is_active),
+        organization.name,
+        text_of_time(organization.created_at),
+    )
+
+
+def organization_of_row(row: Sequence[Any]) -> Organization:
+    """Inverse of ``row_of_organization``; raises ``StoreCorrupt``."""
+    values = dict(zip(ORGANIZATION_COLUMNS, row, strict=True))
+    return Organization(
+        organization_id=_read(values, "organization_id", _text),
+        is_active=_read(values, "is_active", _switch),
+        name=_read(values, "name", _text),
+        created_at=_read(values, "created_at", time_of_text),
+    )
+
+
+def _read(values: dict[str, Any], name: str, read: Callable[[Any], Any]) -> Any:
+    try:
+        return read(values[name])
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise StoreCorrupt(f"the stored {name} is wrong") from None
+
+
+def _switch(value: Any) -> bool:
+    if type(value) is not int or value not in (0, 1):
+        raise ValueError("neither 0 nor 1")
+    return value == 1
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError("no text")
+    value.encode()  # what was no UTF-8 was read as lone surrogates
+    return value

@@ -1,0 +1,78 @@
+"""What goes into the management and what comes out of it; frozen, and free of secrets but for ``IssuedKey``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from backends.records import KeyRecord
+    from service.auth.secret import Secret
+
+__all__ = ["DEFAULT_GRACE", "DEFAULT_LIMIT", "ImportReport", "InForce", "IssuedKey", "KeyDraft", "LineReport"]
+
+DEFAULT_GRACE: Final = timedelta(hours=24)
+DEFAULT_LIMIT: Final = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyDraft:
+    """A key that is to be made; every text is checked and brought into canonical form by ``KeyManager.create_key``."""
+
+    organization_id: str
+    domains: tuple[str, ...]
+    scopes: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    critical: bool = False
+    env: Literal["live", "test"] = "live"
+    name: str = ""
+    metadata: str = "{}"
+    key_id: str | None = None
+    """``None``: a new one. Given by idempotent requests, which must not make a second key."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A key whose secret was made now and is shown once."""
+
+    record: KeyRecord
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """When a write counts: ``here`` whether this process has heard of it (``None``: nobody waited for it)."""
+
+    here: bool | None
+    everywhere_by: datetime
+    """At the latest, whatever fails; with everything in order it is a tenth of a second."""
+    durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LineReport:
+    """What became of one line of an import: ``created``, ``unchanged`` or ``refused``."""
+
+    line: int
+    result: Literal["created", "unchanged", "refused"]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportReport:
+    """What became of a file. Where a line was refused and nobody said to keep going, nothing was stored at all."""
+
+    created: int
+    unchanged: int
+    refused: int
+    reports: tuple[LineReport, ...] = ()
+    """The first 1,000 refused lines, in order."""
+    notes: tuple[str, ...] = ()
+    """What is worth telling the operator, beginning with ``line <number>:``; the first 100."""
+    digest: str
+    """SHA-256 of the file, in hex."""
