@@ -6,11 +6,10 @@ Who takes an identifier in between makes the transaction fail; the pool then run
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from backends.errors import Conflict, NotFound
-from backends.postgres_queries import COLUMNS, arguments, text_of
+from backends.postgres_queries import COLUMNS, arguments, check_storable, copy_row, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -20,11 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Import"]
 
-_CHUNK: Final = 1_000
-"""Records for which the event loop is held at a time: a few milliseconds, because it also decides requests."""
+_CHUNK: Final = 2_000
+"""Records for which the event loop is held at a time: some milliseconds, because it also decides requests."""
 
-_TIMES: Final = ("previous_expires_at", "rotated_at", "expires_at", "created_at", "updated_at")
-_ENDS: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+_ENDS: Final = (1, 9999)  # years
 
 
 class Import:
@@ -87,18 +85,19 @@ class Import:
         return new
 
     async def _insert(self, connection: Any, records: Sequence[KeyRecord]) -> None:
-        rows = [(record, arguments(record)) for record in records]
         # COPY is binary, and in that form the driver takes the calendar's ends for infinity.
-        at_the_ends = [row for record, row in rows if any(getattr(record, name) in _ENDS for name in _TIMES)]
-        usual = [
-            tuple(getattr(record, name) if name in _TIMES else value for name, value in zip(COLUMNS, row, strict=True))
-            for record, row in rows
-            if not any(getattr(record, name) in _ENDS for name in _TIMES)
-        ]
-        if at_the_ends:
-            await connection.executemany(self._queries.add, at_the_ends)
+        at_the_ends = [record for record in records if _is_at_the_ends(record)]
+        usual = [copy_row(record) for record in records if not _is_at_the_ends(record)]
+        check_storable(usual)
         if usual:
             await connection.copy_records_to_table("keys", schema_name=self._schema, columns=COLUMNS, records=usual)
+        if at_the_ends:
+            await connection.executemany(self._queries.add, [arguments(record) for record in at_the_ends])
+
+
+def _is_at_the_ends(record: KeyRecord) -> bool:
+    times = (record.created_at, record.updated_at, record.expires_at, record.rotated_at, record.previous_expires_at)
+    return any(time is not None and time.year in _ENDS for time in times)
 
 
 def _chunks(records: Sequence[KeyRecord]) -> Iterator[Sequence[KeyRecord]]:

@@ -52,6 +52,7 @@ class Link:
         self._told = told
         self._alive = alive
         self._connections: list[Any] = []
+        self._is_cut = False
         self._sent = 0  # the number of the last heartbeat
         self._sent_at = 0.0
         self._echo: asyncio.Future[None] | None = None
@@ -88,11 +89,10 @@ class Link:
             connection = await connector.connect()
             self._connections.append(connection)
             connection.add_termination_listener(lambda _: self._cut())
-        ear = self._connections[0]
         timer = asyncio.get_running_loop().call_later(_PATIENCE, self._cut)
         try:
-            await ear.add_listener(self._channel, self._hear)
-            await ear.add_listener(self._own, self._hear_echo)
+            await self._use(0).add_listener(self._channel, self._hear)
+            await self._use(0).add_listener(self._own, self._hear_echo)
         finally:
             timer.cancel()
 
@@ -104,26 +104,31 @@ class Link:
         self._echo = loop.create_future()
         timer = loop.call_later(_PATIENCE, self._cut)
         try:
-            await self._connections[1].execute(f"NOTIFY {self._own}, '{self._sent}'")
+            await self._use(1).execute(f"NOTIFY {self._own}, '{self._sent}'")
             await self._echo
         finally:
             timer.cancel()
 
+    def _use(self, index: int) -> Any:
+        if self._is_cut:
+            raise ConnectionError("the announcing link is down")
+        return self._connections[index]
+
     def _cut(self) -> None:
         """Ends whatever ``run`` is waiting for, without asking the server for anything."""
-        connections, self._connections = self._connections, []
-        for connection in connections:
+        self._is_cut = True
+        for connection in self._connections:
             connection.terminate()
         if self._echo is not None and not self._echo.done():
             self._echo.set_exception(ConnectionError("the announcing link is down"))
             self._echo.exception()  # nobody may be waiting for it at the moment
 
     def _hear(self, _connection: Any, _pid: int, _channel: str, message: str) -> None:
-        if self._connections:
+        if not self._is_cut:
             self._told(message)
 
     def _hear_echo(self, _connection: Any, _pid: int, _channel: str, message: str) -> None:
-        if not self._connections or message != str(self._sent) or self._echo is None or self._echo.done():
+        if self._is_cut or message != str(self._sent) or self._echo is None or self._echo.done():
             return
         self._alive(elapsed_clock() - self._sent_at)
         self.was_alive = True

@@ -198,7 +198,8 @@ class _Job:
 
     def _give_up(self, connection: Any) -> None:
         self._late = True
-        connection.terminate()
+        with suppress(asyncpg.InterfaceError):  # it was given back a moment ago, and may be somebody else's by now
+            connection.terminate()
 
 
 async def _no_reset(_: Any) -> None:

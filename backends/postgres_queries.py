@@ -16,13 +16,15 @@ from backends.errors import StoreCorrupt
 from backends.records import KeyRecord, Organization
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
 __all__ = [
     "COLUMNS",
     "Queries",
     "arguments",
+    "check_storable",
+    "copy_row",
     "organization_of",
     "record_of",
     "storable",
@@ -115,9 +117,13 @@ _SQL: Final = {
           previous_secret = CASE WHEN previous_secret = $2::text THEN $3::text ELSE previous_secret END
         WHERE key_id = $1::text AND (secret = $2::text OR previous_secret = $2::text)""",
     "delete": "DELETE FROM {schema}.keys WHERE key_id = $1::text",
+    # Joins, because for "= ANY" a table without statistics (after the first import, say) is read whole each time.
     "known_api_keys": """
-        SELECT api_key, organization_id FROM {schema}.keys WHERE api_key = ANY($1::text[])""",
-    "known_key_ids": "SELECT key_id FROM {schema}.keys WHERE key_id = ANY($1::text[])",
+        SELECT k.api_key, k.organization_id FROM unnest($1::text[]) AS asked (api_key)
+        JOIN {schema}.keys k ON asked.api_key COLLATE "C" = k.api_key""",
+    "known_key_ids": """
+        SELECT k.key_id FROM unnest($1::text[]) AS asked (key_id)
+        JOIN {schema}.keys k ON asked.key_id COLLATE "C" = k.key_id""",
     "known_organizations": """
         SELECT organization_id FROM {schema}.organizations WHERE organization_id = ANY($1::text[])""",
     "announce_everything": "SELECT {schema}.announce_everything()",
@@ -149,27 +155,52 @@ class Queries:
 
 
 def arguments(record: KeyRecord, **changed: Any) -> list[Any]:
-    """The record's values in the order of ``COLUMNS``; raises ``ValueError`` where the database cannot hold one."""
+    """What the statements take, in the order of ``COLUMNS``; raises ``ValueError`` where the database cannot hold one."""
     values = {**record_to_values(record), **changed}
-    return [_sent(values[name], kind) for name, kind in _TYPES.items()]
+    row = [_sent(values[name], kind) for name, kind in _TYPES.items()]
+    check_storable([row])
+    return row
 
 
 def _sent(value: Any, kind: str) -> Any:
     if value is None:
         return None
-    if kind == "timestamptz":
-        return text_of(value)
-    texts = [value] if kind == "text" else value if kind == "text[]" else []
-    if not all(storable(text) for text in texts):
+    return text_of(value) if kind == "timestamptz" else list(value) if kind == "text[]" else value
+
+
+def copy_row(record: KeyRecord) -> tuple[Any, ...]:
+    """What COPY takes, in the order of ``COLUMNS``; written out, because an import makes very many of them."""
+    return (
+        record.key_id, record.organization_id, record.api_key,
+        record.secret.encode(), None if record.previous_secret is None else record.previous_secret.encode(),
+        record.previous_expires_at, record.previous_grace, record.rotated_at,
+        record.domains, record.scopes, record.origins, record.networks,
+        record.state.value, record.expires_at, record.critical, record.name, record.metadata,
+        record.created_at, record.updated_at, record.version,
+    )  # fmt: skip
+
+
+def check_storable(rows: Iterable[Sequence[Any]]) -> None:
+    """Raises ``ValueError`` where a text of a row cannot be in the database."""
+    texts: list[str] = []
+    for row in rows:
+        for value in row:
+            if type(value) is str:
+                texts.append(value)
+            elif type(value) in (tuple, list):
+                texts.extend(value)
+    if not storable("".join(texts)):
         raise ValueError("text with a NUL or half a character cannot be stored in Postgres")
-    return list(value) if kind == "text[]" else value
 
 
 def record_of(row: Mapping[str, Any], *, api_key: str | None = None) -> KeyRecord:
     """The key in this row; raises ``StoreCorrupt``."""
     if row["is_strange"]:
         raise StoreCorrupt("a time of the stored key is not in the calendar")
-    return record_from_values(row, api_key=api_key)
+    try:
+        return record_from_values(row, api_key=api_key)
+    except RecursionError:  # metadata of a hundred thousand brackets
+        raise StoreCorrupt("the stored key's metadata is missing or wrong") from None
 
 
 def organization_of(row: Mapping[str, Any]) -> Organization:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch"]
 
+_JITTER: Final = random.SystemRandom()  # of its own state, so that a fork does not copy it
 _LOOKS: Final = 3.0  # seconds from one look through the list of changes to the next
 _STILL_ON_ITS_WAY: Final = 1.0  # seconds that the announcement of a change that was found may yet take
 _LONGEST_PAUSE: Final = 1.0  # seconds between two attempts to connect
@@ -67,7 +68,7 @@ class Watch:
             finally:
                 self._link = None
             pause = 0.0 if link.was_alive else min(max(2 * pause, 0.1), _LONGEST_PAUSE)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads processes, hides nothing
+            await asyncio.sleep(pause * _JITTER.uniform(0.5, 1.0))
 
     def _new_link(self) -> Link:
         first = True
@@ -102,16 +103,16 @@ class Watch:
             self._listener.key_changed(api_key, at=at, origin=origin)
 
     async def _look_behind(self) -> None:
-        clear_at = elapsed_clock() + _CLEARING * random.random()  # noqa: S311 - as above
+        clear_at = elapsed_clock() + _CLEARING * _JITTER.random()
         while True:
             with suppress(
                 StoreError
             ):  # the pool says so where it matters; here the next look finds what this one did not
                 await self._look()
                 if elapsed_clock() >= clear_at:
-                    clear_at = elapsed_clock() + _CLEARING * random.uniform(0.75, 1.25)  # noqa: S311 - as above
+                    clear_at = elapsed_clock() + _CLEARING * _JITTER.uniform(0.75, 1.25)
                     await self._changes.clear()
-            await asyncio.sleep(_LOOKS * random.uniform(0.9, 1.1))  # noqa: S311 - as above
+            await asyncio.sleep(_LOOKS * _JITTER.uniform(0.9, 1.1))
 
     async def _look(self) -> None:
         look = await self._changes.look()

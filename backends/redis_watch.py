@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Watchers"]
 
+_JITTER: Final = random.SystemRandom()  # of its own state, so that a fork does not copy it
 _HEARTBEAT: Final = 0.5  # seconds, as all of these
 _MISSING: Final = 1.0  # after a heartbeat was sent: with the pause before it, three are missing
 _SETUP: Final = 2.0
@@ -111,7 +112,7 @@ class _Watcher:
                     reason = error if isinstance(error, StoreUnavailable) else unavailable(error)
                     _log.warning("redis: the announcing connection is lost, connecting again: %s", reason)
             if failures > 1:  # the first time at once
-                await asyncio.sleep(_LONGEST_PAUSE * min(1, 2**failures / 16) * random.uniform(0.5, 1))  # noqa: S311 - jitter
+                await asyncio.sleep(_LONGEST_PAUSE * min(1, 2**failures / 16) * _JITTER.uniform(0.5, 1))
 
     async def _session(self) -> None:
         """From one connection to its end, which is always an exception."""

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
@@ -19,9 +20,8 @@ from backends.sqlite_errors import StoreBusy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-__all__ = ["DatabaseFile", "Identity"]
+__all__ = ["DatabaseFile", "Identity", "StoreGone"]
 
 _BUSY: Final = 0.1
 """Seconds that SQLite itself waits for a lock; short, so that a caller who leaves or a store that closes is noticed."""
@@ -32,12 +32,26 @@ _TEXT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 _READ_AND_WRITE_BY_OWNER: Final = 0o600  # SQLite gives the log and its index the same
 
 
+class StoreGone(StoreUnavailable):
+    """The file is not at its place now, or not whole. What is held open of it is not given up: it may come back."""
+
+
 class Identity(NamedTuple):
-    """What tells a file (and the index of its log) from another one at the same place, while it is held open."""
+    """What tells a file, its log and the log's index from others at the same place, while they are held open."""
 
     device: int
     inode: int
+    log: int
     log_index: int
+
+    def is_same_file(self, other: Identity) -> bool:
+        """Whatever lies beside it."""
+        return self[:2] == other[:2]
+
+    def check_whole(self, held: Identity) -> None:
+        """Raises ``StoreGone`` unless what is held open is still what lies at the place."""
+        if self != held:
+            raise StoreGone("the log beside the SQLite file was deleted or replaced: restart Gatekey")
 
 
 class DatabaseFile:
@@ -45,6 +59,9 @@ class DatabaseFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.held: dict[object, Identity] = {}
+        """By its holder: what this process has open now."""
+        self._real = ((0, 0), "")  # the file whose real path was asked for, which costs more than all the rest
         self.uri = f"file:{quote(os.fspath(path))}?mode=rw"
 
     def create(self) -> bool:
@@ -64,7 +81,7 @@ class DatabaseFile:
             connection = sqlite3.connect(self.uri, timeout=_BUSY, isolation_level=None, uri=True)
         except sqlite3.OperationalError as error:
             if not self._path.exists():
-                raise StoreUnavailable("the SQLite file, or its folder, does not exist") from error
+                raise StoreGone("the SQLite file is gone") from error
             raise
         try:
             connection.text_factory = _TEXT
@@ -83,29 +100,37 @@ class DatabaseFile:
             raise StoreUnfit("the SQLite file cannot keep a write-ahead log: it must lie on a local disk")
 
     def identity(self) -> Identity:
-        """Of the file that is at this place now; raises ``StoreUnavailable`` where there is none."""
+        """Of the file that is at this place now; raises ``StoreGone`` where there is none."""
         try:
-            main = self._path.stat()
+            main = os.stat(self._path)  # noqa: PTH116 - asked at every call, and faster
         except FileNotFoundError:
-            raise StoreUnavailable("the SQLite file is gone") from None
-        return Identity(main.st_dev, main.st_ino, _inode(self._beside("-shm")))
+            raise StoreGone("the SQLite file is gone") from None
+        file = (main.st_dev, main.st_ino)
+        known, place = self._real
+        if known != file:
+            place = os.path.realpath(self._path)
+            self._real = (file, place)
+        return Identity(*file, _inode(f"{place}-wal"), _inode(f"{place}-shm"))
 
-    def leave(self, before: Identity) -> None:
-        """Call before the last connection to the file ``before`` closes: makes sure that its log serves no other file."""
+    def enter(self) -> Identity:
+        """Call before a connection is made: what lies beside the file then must be its own.
+
+        What is left of another file is removed. Raises ``StoreGone`` where this process holds another log of this file:
+        SQLite shares logs within a process, so a new connection would use the one that nobody else sees.
+        """
         with self._folder_locked():
             now = self.identity()
-            if now[:2] != before[:2] and before.log_index and now.log_index == before.log_index:
-                self._remove_log()
+            for other in list(self.held.values()):
+                if now.is_same_file(other):
+                    now.check_whole(other)
+                elif other.log_index and now.log_index == other.log_index:
+                    self._remove_log()
+            return now
 
     def _remove_log(self) -> None:
+        place = os.path.realpath(self._path)  # SQLite follows links before it names the files beside it
         for ending in ("-wal", "-shm"):
-            try:
-                os.unlink(self._beside(ending))  # noqa: PTH108 - a text
-            except FileNotFoundError:
-                continue
-
-    def _beside(self, ending: str) -> str:
-        return os.path.realpath(self._path) + ending  # SQLite follows links before it names them
+            Path(place + ending).unlink(missing_ok=True)
 
     @contextmanager
     def _folder_locked(self) -> Iterator[None]:
@@ -126,6 +151,6 @@ class DatabaseFile:
 
 def _inode(path: str) -> int:
     try:
-        return os.stat(path).st_ino  # noqa: PTH116 - a text
+        return os.stat(path).st_ino  # noqa: PTH116 - likewise
     except FileNotFoundError:
         return 0

@@ -16,7 +16,7 @@ from backends.sqlite_schema import check_schema
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backends.sqlite_file import DatabaseFile, Identity
+    from backends.sqlite_file import DatabaseFile
     from backends.sqlite_schema import Schema
 
 __all__ = ["Link"]
@@ -37,7 +37,6 @@ class Link:
         self._schema = schema
         self._read_only = read_only
         self._connection: sqlite3.Connection | None = None
-        self._identity: Identity | None = None
         self._given_up = False
 
     @property
@@ -48,12 +47,10 @@ class Link:
     def ready(self) -> sqlite3.Connection:
         """The connection to the file that is there now; raises ``StoreUnavailable`` and its kinds."""
         if self._connection is not None:
-            now = self._file.identity()
-            if now == self._identity:
+            now, held = self._file.identity(), self._file.held[self]
+            if now.is_same_file(held):
+                now.check_whole(held)
                 return self._connection
-            if self._identity is not None:
-                self._file.leave(self._identity)
-            self.close()
         return self._connect()
 
     @contextmanager
@@ -70,7 +67,7 @@ class Link:
             if connection.in_transaction:  # some errors of SQLite have rolled back already
                 connection.execute("ROLLBACK")
             raise
-        if self._file.identity() != self._identity:
+        if self._file.identity() != self._file.held[self]:
             raise StoreUnavailable("the SQLite file was replaced during the write")
 
     def check_wanted(self) -> None:
@@ -91,25 +88,27 @@ class Link:
 
     def close(self) -> None:
         """Idempotent; the next use connects again."""
-        connection, self._connection, self._identity = self._connection, None, None
+        connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(sqlite3.Error):  # the folding of the log into the file is tried again by whoever opens it
                 connection.close()
+        self._file.held.pop(self, None)
 
     def _connect(self) -> sqlite3.Connection:
-        before = self._file.identity()
+        before = self._file.enter()
+        self.close()  # not earlier: what it held tells what is left of another file
         connection = self._file.connect()
         try:
             check_schema(connection, self._schema)
             self._file.keep_log(connection)
-            connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # the index of the log is there from now on
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # the log and its index are there from now on
             for pragma in _READER if self._read_only else _WRITER:
                 connection.execute(f"PRAGMA {pragma}")
-            identity = self._file.identity()
-            if identity[:2] != before[:2]:
+            now = self._file.identity()
+            if not now.is_same_file(before):
                 raise StoreUnavailable("the SQLite file was replaced while it was opened")
         except (sqlite3.Error, StoreError):
             connection.close()
             raise
-        self._connection, self._identity = connection, identity
+        self._connection, self._file.held[self] = connection, now
         return connection

@@ -148,6 +148,7 @@ def check_schema(connection: sqlite3.Connection, schema: Schema) -> None:
 def prepare(file: DatabaseFile, schema: Schema, *, marker: bool) -> tuple[str, ...]:
     """Create or migrate the file; returns what was done. ``marker``: also write a marker that is missing."""
     done = [f"created the SQLite file of the {schema.what}"] if file.create() else []
+    file.enter()
     connection = file.connect()
     try:
         version = _version(connection, schema)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from backends.errors import StoreClosed, StoreUnavailable
 from backends.sqlite_errors import StoreBusy, translated
+from backends.sqlite_file import StoreGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -134,6 +135,8 @@ class Threads:
                 if job.is_late():
                     return None, error
                 self._closing.wait(_PAUSE)
+            except StoreGone as error:
+                return None, error
             except StoreUnavailable as error:
                 link.close()  # start afresh; costs less than a millisecond
                 return None, error

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from backends.errors import StoreError, StoreNotReady, StoreUnavailable
 from backends.records import Origin
 from backends.sqlite_errors import StoreBusy, translated
+from backends.sqlite_file import StoreGone
 
 if TYPE_CHECKING:
     import sqlite3
@@ -130,10 +131,11 @@ class Watcher:
         except StoreBusy:  # for moments only; if it lasts, the missing signs of life say so
             self._waiting.extend(waiting)
             return _POLL
-        except StoreError:
+        except StoreError as error:
             self._waiting.extend(waiting)
             self._seen = None
-            self._link.close()
+            if not isinstance(error, StoreGone):
+                self._link.close()
             return _RETRY
         if changes or waiting or read_at - self._told_at >= _HEARTBEAT:
             self._told_at = read_at

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.web.schemas.answers import ImportedLines, KeyView, OrganizationView, view_of_in_force
+from service.web.schemas.answers import OrganizationView, view_of_in_force
+from service.web.schemas.key_answers import KeyView
+from service.web.schemas.report_answers import ImportedLines
 
 if TYPE_CHECKING:
     from datetime import datetime

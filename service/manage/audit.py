@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditTrail", "ChainProblem", "ChainReport", "entry_hash", "verify_chain"]
 
+_JITTER: Final = random.SystemRandom()  # of its own state, so that a fork does not copy it
 _MAX_KEPT: Final = 10_000
 _PAUSE: Final = 0.5  # seconds between attempts to write what is kept
 _ATTEMPTS: Final = 50  # against others that append to the same chain
@@ -135,7 +136,7 @@ class AuditTrail:
             try:
                 await self._journal.append_audit(kept.attempt)
             except Conflict:
-                await asyncio.sleep(random.uniform(0, _RACE_PAUSE))  # noqa: S311 - spreads attempts, protects nothing
+                await asyncio.sleep(_JITTER.uniform(0, _RACE_PAUSE))
                 continue
             return
         raise Conflict("others append to this audit chain all the time")

@@ -53,6 +53,6 @@ async def pepper_status(store: KeyStore, peppers: Peppers) -> PepperStatus:
 
 def _problem(row: PepperRow) -> str:
     return (
-        f"pepper {row.version} is not configured, but {row.secrets} stored secrets need it: "
+        f"pepper {row.version} is not configured, and this many stored secrets need it: {row.secrets}; "
         "their keys are answered with 503 until it is configured again"
     )

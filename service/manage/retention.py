@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Retention"]
 
+_JITTER: Final = random.SystemRandom()  # of its own state, so that a fork does not copy it
 _INTERVAL: Final = 3_600.0  # seconds; several processes that do it do no harm
 
 _log = structlog.get_logger(__name__)
@@ -36,7 +37,7 @@ class Retention:
     async def run(self) -> None:
         """Forget every hour, at another minute in each process; until cancelled."""
         while True:
-            await asyncio.sleep(_INTERVAL * random.uniform(0.5, 1.0))  # noqa: S311 - spreads processes, protects nothing
+            await asyncio.sleep(_INTERVAL * _JITTER.uniform(0.5, 1.0))
             try:
                 await self.prune()
             except StoreError as error:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UsageRecorder"]
 
+_JITTER: Final = random.SystemRandom()  # of its own state, so that a fork does not copy it
 _INTERVAL: Final = 3.0  # seconds between two flushes
 _FOLD_AT: Final = 1_024  # uses that wait before one of the noting threads counts some of them
 _FOLD: Final = 256  # uses that it counts then: some 50 us
@@ -78,7 +79,7 @@ class UsageRecorder:
     async def run(self) -> None:
         """Write every few seconds what was gathered; until cancelled."""
         while True:
-            await asyncio.sleep(_INTERVAL * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes, protects nothing
+            await asyncio.sleep(_INTERVAL * _JITTER.uniform(0.8, 1.2))
             await self.flush()
 
     async def flush(self) -> None:

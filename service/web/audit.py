@@ -6,9 +6,9 @@ from flask import Blueprint
 
 from service.web.management_operation import READ, Call, operation
 from service.web.management_reply import Reply
-from service.web.schemas.answers import AuditEntryView, AuditPage, UsageView
 from service.web.schemas.queries import AuditQuery, UsageQuery
 from service.web.schemas.reading import NoBody, invalid
+from service.web.schemas.report_answers import AuditEntryView, AuditPage, UsageView
 
 __all__ = ["blueprint"]
 

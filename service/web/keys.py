@@ -12,8 +12,9 @@ from backends.records import KeyState
 from service.manage.manager import IssuedKey
 from service.web.management_operation import READ, WRITE, Call, operation
 from service.web.management_reply import Reply
-from service.web.schemas.answers import DeletedKey, IssuedKeyView, KeyPage, KeyView, WrittenKey, view_of_in_force
+from service.web.schemas.answers import view_of_in_force
 from service.web.schemas.bodies import ChangeKey, CreateKey
+from service.web.schemas.key_answers import DeletedKey, IssuedKeyView, KeyPage, KeyView, WrittenKey
 from service.web.schemas.queries import KeysQuery, NoQuery, OrganizationKeysQuery, WriteQuery
 from service.web.schemas.reading import NoBody
 

@@ -8,8 +8,8 @@ from flask import Blueprint
 
 from service.web.keys import TAG, issued
 from service.web.management_operation import WRITE, Call, operation
-from service.web.schemas.answers import IssuedKeyView
 from service.web.schemas.bodies import RotateKey
+from service.web.schemas.key_answers import IssuedKeyView
 from service.web.schemas.queries import WriteQuery
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from service.web.keys import TAG
 from service.web.management_operation import READ, WRITE, Call, operation
 from service.web.management_reply import Reply
 from service.web.openapi_operation import NDJSON
-from service.web.schemas.answers import ImportedLines
 from service.web.schemas.queries import ExportQuery, ImportQuery
 from service.web.schemas.reading import NoBody
+from service.web.schemas.report_answers import ImportedLines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

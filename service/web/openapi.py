@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import inspect
 import re
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from apispec import APISpec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service import __version__
 from service.answers.http_errors import HTTP_ERRORS
 from service.web.openapi_operation import Operation, operation_of
 from service.web.openapi_parts import HEADERS, PARAMETERS, SECURITY, TAGS, headers_of, parameters_of, security_of
-from service.web.schemas.answers import Problem
 from service.web.schemas.reading import NoBody
+from service.web.schemas.report_answers import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def describe_api(app: Flask) -> dict[str, Any]:
     schemas, definitions = _schemas_of([operation for _, operation in found])
     spec = APISpec(
         "Gatekey",
-        __version__,
+        version("gatekey"),
         "3.1.0",
         info={"description": _ABOUT},
         servers=[{"url": "/"}],

@@ -29,7 +29,7 @@ SECURITY: Final[Mapping[str, dict[str, Any]]] = {
         "name": "x-secret-token",
         "description": "Together with x-api-key.",
     },
-    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "<api_key>.<secret_token>"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "`<api_key>.<secret_token>`, joined by a dot."},
     "basic": {"type": "http", "scheme": "basic", "description": "The api_key as user, the secret_token as password."},
 }
 _TEXT: Final = {"type": "string"}

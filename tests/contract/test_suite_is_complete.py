@@ -9,12 +9,14 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from tests.support.servers import ROOT, clean_environment
-from tests.support.stores import KINDS, WRAPPERS, contract_params
+from tests.support.stores import KINDS, WRAPPERS, contract_params, network_params
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FAULTS = ROOT / "tests/contract/test_store_faults.py"
+NETWORK_ONLY = ("test_store_faults.py", "test_store_races.py")
+"""A store without a network has none that could fail; every other store must be in these."""
+
 UNTESTED = "escaped"
 
 
@@ -45,7 +47,7 @@ def run_suite(plugins: Path, *arguments: str) -> str:
 def test_every_test_runs_with_every_store(tmp_path: Path) -> None:
     """The number of tests with a store is that of the tests times that of the stores, a new one included."""
     output = run_suite(tmp_path, "--collect-only", "-q")
-    stores = {*contract_params(), UNTESTED}
+    stores, networked = {*contract_params(), UNTESTED}, {*network_params(), UNTESTED}
     found: dict[str, list[str]] = defaultdict(list)
     for name, params in re.findall(r"^(\S+::\w+)\[(.+)\]$", output, re.MULTILINE):
         for store in sorted(stores, key=len, reverse=True):
@@ -54,8 +56,10 @@ def test_every_test_runs_with_every_store(tmp_path: Path) -> None:
                 break
         else:
             raise AssertionError(f"{name} does not begin with its store")
-    assert len(found) > 200
-    assert all(sorted(names) == sorted(stores) for names in found.values())
+    assert len(found) > 500
+    for name, names in found.items():
+        expected = networked if any(f"/{file}::" in name for file in NETWORK_ONLY) else stores
+        assert sorted(names) == sorted(expected), name
     with_store = sum(len(names) for names in found.values())
     collected = re.search(r"^(\d+) tests? collected", output, re.MULTILINE)
     assert collected is not None
@@ -72,6 +76,13 @@ def test_a_new_store_that_nobody_entered_fails(tmp_path: Path) -> None:
 
 
 def test_a_store_on_the_network_has_its_faults_tested() -> None:
-    """Through a proxy that refuses, cuts and stalls; the memory store has no network to fail."""
-    if any(kind.network for kind in {**KINDS, **WRAPPERS}.values()):
-        assert FAULTS.exists(), "write the fault tests before entering the first store on the network"
+    """Through a proxy that refuses, cuts and stalls."""
+    assert {scheme for scheme, kind in KINDS.items() if kind.network} == {*network_params()}
+    for file in NETWORK_ONLY:
+        assert "network_kind" in (ROOT / "tests/contract" / file).read_text(encoding="utf-8")
+
+
+def test_every_scheme_of_the_product_is_entered() -> None:
+    """And nothing else."""
+    assert {*KINDS} == {"memory", "postgresql", "redis", "rediss", "sqlite"}
+    assert {*contract_params()} == {*KINDS, *WRAPPERS}

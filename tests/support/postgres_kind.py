@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg  # type: ignore[import-untyped]  # the driver comes without types
 
@@ -14,6 +14,9 @@ from tests.support.stores import StoreUnderTest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+Connection: TypeAlias = Any
+"""``asyncpg.Connection``, which has no types."""
 
 
 class PostgresKind:
@@ -53,7 +56,7 @@ class PostgresKind:
 
 
 @asynccontextmanager
-async def psql(url: str | None = None) -> AsyncIterator[Any]:
+async def psql(url: str | None = None) -> AsyncIterator[Connection]:
     """A connection apart from every store, for what is done by hand."""
     connection = await asyncpg.connect(url or shared_server().url(sslmode="disable"))
     try:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import closing
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +16,9 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from tests.support.certificates import Authority
 from tests.support.servers import free_port, wait_until
@@ -55,6 +56,7 @@ class RedisServer:
         self._program = program
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
+        self._clients: dict[int, Redis] = {}
         atexit.register(self.stop)
         self.start()
 
@@ -102,6 +104,8 @@ class RedisServer:
     def stop(self) -> None:
         """End it and forget everything; idempotent."""
         self.kill()
+        while self._clients:
+            self._clients.popitem()[1].close()
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.authority is not None:
             shutil.rmtree(self.authority.folder, ignore_errors=True)
@@ -121,12 +125,13 @@ class RedisServer:
         await asyncio.to_thread(self.ask, "CONFIG", "SET", "maxmemory", "1" if on else "0")
 
     def ask(self, *command: str | bytes | int, db: int = 0) -> Any:
-        """One command by hand, on a connection of its own."""
-        options: dict[str, Any] = {}
-        if self.authority is not None:
-            options = {"ssl": True, "ssl_ca_certs": str(self.authority.ca)}
-        with closing(Redis(host=self.host, port=self.port, db=db, socket_timeout=10, protocol=2, **options)) as client:
-            return client.execute_command(*command)  # type: ignore[no-untyped-call]  # the driver's
+        """One command by hand, on a connection apart from every store's."""
+        if db not in self._clients:
+            options: dict[str, Any] = {}
+            if self.authority is not None:
+                options = {"ssl": True, "ssl_ca_certs": str(self.authority.ca)}
+            self._clients[db] = _client(host=self.host, port=self.port, db=db, **options)
+        return self._clients[db].execute_command(*command)  # type: ignore[no-untyped-call]  # the driver's
 
     def url(self, *, host: str | None = None, port: int | None = None, db: int = 0, **options: str) -> str:
         """For a store; the options are those of its query."""
@@ -155,20 +160,27 @@ class GivenServer:
         self.host = self._parts.hostname or "127.0.0.1"
         self.port = self._parts.port or 6379
         self.db = int(self._parts.path.strip("/") or "0")
+        self._clients: dict[int, Redis] = {}
 
     def ask(self, *command: str | bytes | int, db: int | None = None) -> Any:
         """See ``RedisServer.ask``."""
-        parts = self._parts
-        name, word = unquote(parts.username or "") or None, unquote(parts.password or "") or None
         number = self.db if db is None else db
-        with closing(Redis(host=self.host, port=self.port, db=number, username=name, password=word)) as client:
-            return client.execute_command(*command)  # type: ignore[no-untyped-call]  # the driver's
+        if number not in self._clients:
+            name, word = (unquote(part or "") or None for part in (self._parts.username, self._parts.password))
+            self._clients[number] = _client(host=self.host, port=self.port, db=number, username=name, password=word)
+            atexit.register(self._clients[number].close)
+        return self._clients[number].execute_command(*command)  # type: ignore[no-untyped-call]  # the driver's
 
     def url(self, *, host: str | None = None, port: int | None = None, db: int | None = None, **options: str) -> str:
         """See ``RedisServer.url``."""
         user = self._parts.netloc.rpartition("@")[0]
         number = self.db if db is None else db
         return store_url(self._parts.scheme, user, (host or self.host, port or self.port), number, options)
+
+
+def _client(**options: Any) -> Redis:
+    """With short waits, and one more try for a connection that the server has closed."""
+    return Redis(protocol=2, socket_timeout=10, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1), **options)
 
 
 def store_url(scheme: str, user: str, address: tuple[str, int], db: int, options: dict[str, str]) -> str:

@@ -120,7 +120,7 @@ def test_every_post_of_the_management_can_be_repeated(api: Api, target: str, bod
 
 def test_an_import_can_be_repeated(api: Api) -> None:
     """With its report."""
-    options = {"raw": key_line("imported"), "headers": {"Content-Type": "application/x-ndjson"}}
+    options: dict[str, Any] = {"raw": key_line("imported"), "headers": {"Content-Type": "application/x-ndjson"}}
     first = post(api, "/v1/keys/import", **options)
     again = post(api, "/v1/keys/import", **options)
     assert again.json() == first.json()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from backends.contract import EVERY_KEY
 from backends.errors import StoreUnavailable
 from backends.memory import MemoryKeyStore
 from service.auth.keyfile import read_key_lines
@@ -32,7 +33,7 @@ class FailingStore(MemoryKeyStore):
 
     fails = False
 
-    async def list_keys(self, *, where: KeyFilter, after: str = "", limit: int = 100) -> Page[KeyRecord]:
+    async def list_keys(self, *, where: KeyFilter = EVERY_KEY, after: str = "", limit: int = 100) -> Page[KeyRecord]:
         if self.fails and after:
             raise StoreUnavailable("memory list_keys")
         return await super().list_keys(where=where, after=after, limit=limit)

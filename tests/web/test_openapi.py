@@ -13,8 +13,8 @@ from service import __version__
 from service.auth.tokens import api_key_problem, secret_problem
 from service.web.openapi_operation import operation_of
 from service.web.openapi_parts import TAGS
-from tests.support.in_process import logged_gatekey
-from tests.support.management_api import HOST, LINES, NOBODY, Api, ask
+from tests.support.in_process import ask, logged_gatekey
+from tests.support.management_api import HOST, LINES, NOBODY, Api
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -64,16 +64,16 @@ def test_an_operation_can_be_tried_with_a_key(page: Page) -> None:
     for button in (".try-out__btn", ".execute"):
         wait_until(lambda button=button: count(page, f"#operations-Credentials-whoami {button}"), f"{button} is shown")  # type: ignore[misc]  # bound at once
         page.evaluate(f"document.querySelector('#operations-Credentials-whoami {button}').click()")
-    wait_until(lambda: count(page, ".live-responses-table .response-col_status"), "the answer is shown")
-    assert page.evaluate("document.querySelector('.live-responses-table .response-col_status').innerText").startswith(
-        "200"
-    )
+    wait_until(lambda: count(page, STATUS), "the answer is shown")
+    assert page.evaluate(f"document.querySelector({STATUS!r}).innerText").startswith("200")
 
 
 def test_nothing_of_it_breaks_the_policy(page: Page) -> None:
     """No violation and no error was reported by the browser so far."""
     assert [problem for problem in page.problems() if problem != "GenericIssue"] == []
 
+
+STATUS = ".live-responses-table tbody .response-col_status"
 
 # React hears a change only through the native setter and an event.
 FILL = """

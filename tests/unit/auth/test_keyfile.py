@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends.records import FoundKey, KeyRecord, KeyState, Organization, SecretHash
 from service.auth.evaluate import LoadedKey
-from service.auth.keyfile import KeyFileError, LineProblem, Seed, read_key_lines
+from service.auth.keyfile import KeyFileError, KeyLine, LineProblem, Seed, read_key_lines, read_lines
 from service.auth.tokens import generate_api_key, generate_secret_token
 from tests.support import leaks
 from tests.support.clock import START
 from tests.support.keys import PEPPERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TOKEN = "the-token-in-the-file"
 OWN_KEY, OWN_SECRET = generate_api_key("live"), generate_secret_token().reveal()
@@ -160,6 +164,38 @@ def test_an_imported_sha256_accepts_its_secret() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, {}),
+        ({"previous_expires_at": "2027-01-01T00:00:00Z"}, {"previous_expires_at": datetime(2027, 1, 1, tzinfo=UTC)}),
+        ({"previous_grace": 0}, {"previous_grace": 0}),
+        ({"previous_grace": 86_400}, {"previous_grace": 86_400}),
+        ({"previous_grace": None, "previous_expires_at": None}, {}),
+    ],
+)
+def test_a_secret_from_before_a_rotation_comes_with_its_end(fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    """So that an export in the middle of a rotation gives no secret a longer life."""
+    record = record_of(previous_secret_hash=f"hmac-sha256:1:{HEX}", **fields)
+    assert record == replace(record_of(), previous_secret=SecretHash(1, bytes.fromhex(HEX)), **expected)
+    assert record_of(**fields) == record_of()
+
+
+def test_a_hash_may_say_that_it_was_made_of_a_sha256() -> None:
+    """An export of a key whose secret nobody knows yet; it goes on accepting its secret."""
+    stored = PEPPERS.wrap_sha256(bytes.fromhex(HEX))
+    text = f"hmac-sha256:1:{stored.digest.hex()}"
+    record = record_of(
+        secret_token=None,
+        secret_hash=text,
+        secret_prehashed=True,
+        previous_secret_hash=text,
+        previous_secret_prehashed=True,
+    )
+    assert (record.secret, record.previous_secret) == (stored, stored)
+    assert record_of(secret_token=None, secret_hash=text, secret_prehashed=False).secret != stored
+
+
+@pytest.mark.parametrize(
     "field", ["expires_at", "name", "metadata", "key_id", "state", "created_at", "previous_secret_hash"]
 )
 def test_null_is_the_default(field: str) -> None:
@@ -219,6 +255,7 @@ NAME_FORM = "name: must be printable text of at most 200 characters"
 BOOL_FORM = "must be true or false"
 PATH_FORM = "its path must have no dot segments, //, backslashes, encoded slashes or control characters"
 LIST_FORM = "must be a list of text"
+SECONDS_FORM = "must be a whole number of seconds"
 
 BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"organization_id": "Acme"}, "organization_id: must be lower-case letters, digits and -"),
@@ -265,6 +302,17 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
         {"previous_secret_hash": f"hmac-sha256:2:{HEX}"},
         "previous_secret_hash: names a pepper version that is not configured",
     ),
+    ({"previous_secret_hash": f"sha256:{HEX}", "previous_grace": -1}, f"previous_grace: {SECONDS_FORM}"),
+    ({"previous_secret_hash": f"sha256:{HEX}", "previous_grace": 10**9 + 1}, f"previous_grace: {SECONDS_FORM}"),
+    ({"previous_secret_hash": f"sha256:{HEX}", "previous_grace": 1.0}, f"previous_grace: {SECONDS_FORM}"),
+    ({"previous_secret_hash": f"sha256:{HEX}", "previous_grace": True}, f"previous_grace: {SECONDS_FORM}"),
+    ({"previous_secret_hash": f"sha256:{HEX}", "previous_expires_at": "soon"}, f"previous_expires_at: {TIME_FORM}"),
+    (
+        {"previous_secret_hash": f"sha256:{HEX}", "previous_secret_prehashed": None},
+        f"previous_secret_prehashed: {BOOL_FORM}",
+    ),
+    ({"secret_token": None, "secret_hash": f"sha256:{HEX}", "secret_prehashed": 1}, f"secret_prehashed: {BOOL_FORM}"),
+    ({"domains": [f"h{number}.example.com" for number in range(101)]}, "domains: at most 100"),
     ({"domains": "api.example.com"}, f"domains: {LIST_FORM}"),
     ({"domains": [7]}, f"domains: {LIST_FORM}"),
     ({"domains": None}, f"domains: {LIST_FORM}"),
@@ -425,6 +473,27 @@ def test_two_lines_that_cannot_both_be_are_told(second: dict[str, Any], problem:
     assert caught.value.problems == (LineProblem(3, problem),)
 
 
+def test_lines_are_read_one_by_one_and_a_refused_one_is_forgotten() -> None:
+    """Whoever reads may refuse a key that is well formed; a later line may be that key."""
+
+    def refuse(record: KeyRecord) -> None:
+        if record.name == "bad":
+            raise ValueError("name: is not liked here")
+
+    asked: list[int] = []
+
+    def lines() -> Iterator[bytes]:
+        for number, name in enumerate(("bad", "good", "good")):
+            asked.append(number)
+            yield json.dumps({**LEAST, "name": name}).encode()
+
+    items = read_lines(lines(), peppers=PEPPERS, now=START, check=refuse)
+    assert next(items) == KeyLine(1, problem="name: is not liked here")
+    assert asked == [0]
+    good = record_of(name="good")
+    assert list(items) == [KeyLine(2, good), KeyLine(3, good, is_repeated=True)]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
@@ -432,7 +501,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no defect
 @given(
     st.dictionaries(st.sampled_from([*LEAST, "scopes", "state", "metadata", "expires_at", "name", "secret_hash"]), JSON)
 )

@@ -143,9 +143,10 @@ def test_what_is_read_quickly_is_what_the_library_collects() -> None:
         decision.duration = 0.0001 * index
         metrics.decided(decision)
     metrics.waiting(3)
+    reader = metrics.reader()
     metrics.watch_log(lambda: 12.0)
     metrics.http_request("whoami", 200, 0.02)
-    snapshot = metrics.reader().read()
+    snapshot = reader.read()
     told = values_of(Whole().merge([snapshot], answered=1))
     assert list({key: value for key, value in told.items() if "process" not in key[0]}.items()) == list(
         collected(metrics).items()
@@ -251,7 +252,7 @@ def test_the_newest_exemplar_of_a_bucket_is_kept_and_rendered() -> None:
             return Whole().merge(told, answered=3)
 
     text = exposition(Collected(), "application/openmetrics-text")[0].decode()
-    (family,) = parse_openmetrics(text)
+    (family,) = parse_openmetrics(text)  # type: ignore[no-untyped-call]  # the library's
     assert [sample.exemplar.labels for sample in family.samples if sample.exemplar] == [{"trace_id": "trace-3"}]
 
 

@@ -85,7 +85,8 @@ def test_whoever_is_scraped_tells_of_all() -> None:
         for number, worker in enumerate(workers):
             worker.counter.inc(10**number)
             expected = {"gatekey_things_total": 3 + (10 ** (number + 1) - 1) // 9, "gatekey_workers": 3}
-            assert [told(page) for page in (hub, *(each.peer for each in workers))] == [expected] * 4
+            pages: list[Hub | Peer] = [hub, *(each.peer for each in workers)]
+            assert [told(page) for page in pages] == [expected] * 4
 
 
 def test_a_silent_worker_counts_with_its_last_word() -> None:
@@ -165,10 +166,7 @@ def test_many_scrapes_at_once_are_all_answered() -> None:
     """Whatever others ask at the same time, over whichever worker."""
     with service() as (_, workers):
         found: list[dict[str, float]] = []
-        threads = [
-            threading.Thread(target=lambda peer=worker.peer: found.append(told(peer)))  # type: ignore[misc]  # a default binds it
-            for worker in workers * 8
-        ]
+        threads = [threading.Thread(target=lambda peer=worker.peer: found.append(told(peer))) for worker in workers * 8]
         for thread in threads:
             thread.start()
         for thread in threads:
