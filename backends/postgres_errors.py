@@ -83,7 +83,13 @@ def is_lost(error: BaseException) -> bool:
     """The connection ended under the statement: a read may be asked again on another one."""
     return isinstance(
         error,
-        (pg.PostgresConnectionError, pg.OperatorInterventionError, asyncpg.InterfaceError, ConnectionError),
+        (
+            pg.PostgresConnectionError,
+            pg.OperatorInterventionError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,  # "not connected", when the end came between two messages
+            ConnectionError,
+        ),
     ) and not isinstance(error, (pg.QueryCanceledError, asyncpg.DataError))
 
 

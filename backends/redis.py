@@ -18,6 +18,7 @@ from backends.redis_keys import Names, address_of, bucket_of
 from backends.redis_listing import Listing
 from backends.redis_migrate import facts_of, look, prepare
 from backends.redis_records import Epochs, Switches, decode_record, import_of, micros, organization_from_json
+from backends.redis_scripts import LOOK
 from backends.redis_url import parse_url
 from backends.redis_watch import Watchers
 from backends.redis_writes import Writes
@@ -70,6 +71,8 @@ class RedisKeyStore:
 
     async def migrate(self) -> tuple[str, ...]:
         """See the contract."""
+        if self._wire.is_open:
+            return await prepare(self._wire, self._names)
         wire = Wire(self._options, self._names, self._epochs)
         wire.open()
         try:
@@ -92,18 +95,17 @@ class RedisKeyStore:
     async def find(self, api_key: str) -> FoundKey | None:
         """See the contract: one ``MGET``.
 
-        Where that shows no record it is asked once more, in a transaction with ``TYPE``, since ``MGET`` says nothing of
-        a key that holds another type than text.
+        Where that shows no record it is asked once more, together with ``TYPE``, since ``MGET`` says nothing of a key
+        that holds another type than text.
         """
         bucket = bucket_of(api_key)
         record = self._names.record(address_of(api_key))
-        question = ("MGET", record, self._names.markers[bucket], self._names.disabled[bucket])
-        (reply,) = await self._wire.ask(question)
-        raw, switches = self._believed(bucket, reply)
+        names = (record, self._names.markers[bucket], self._names.disabled[bucket])
+        (reply,) = await self._wire.ask(("MGET", *names))
+        raw, switches = self._believed(bucket, *_list_of(reply, 3))
         if raw is None:
-            *_, both = await self._wire.ask(("MULTI",), question, ("TYPE", record), ("EXEC",))
-            reply, kind = _list_of(both, 2)
-            raw, switches = self._believed(bucket, reply)
+            *reply, kind = _list_of(await self._wire.evaluate(LOOK, *names), 4)
+            raw, switches = self._believed(bucket, *reply)
             if raw is None and kind not in (b"none", b"string"):
                 raise StoreCorrupt("the stored key is no text")
         if raw is None or import_of(raw) in switches.imports:
@@ -199,9 +201,8 @@ class RedisKeyStore:
         )
         return int(reached) >= copies
 
-    def _believed(self, bucket: int, reply: Any) -> tuple[bytes | None, Switches]:
-        """The record as it is stored and the lists beside it, where the marker beside them says that they count."""
-        raw, marker, disabled = _list_of(checked(reply), 3)
+    def _believed(self, bucket: int, raw: Any, marker: Any, disabled: Any) -> tuple[bytes | None, Switches]:
+        """The record as it is stored and the list beside it, where the marker beside them says that they count."""
         self._epochs.check(bucket, marker)
         switches = self._switches
         if switches is None or switches.raw != disabled:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.asyncio.connection import BlockingConnectionPool, Connection, SSLConnection
+from redis.asyncio.connection import BlockingConnectionPool, Connection, RedisSSLContext, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -33,7 +34,7 @@ from backends.redis_errors import FAILURES, Unfit, translated, unavailable
 from backends.redis_keys import BUCKETS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from backends.redis_keys import Names
     from backends.redis_records import Epochs
@@ -81,13 +82,30 @@ def connection_arguments(options: RedisOptions) -> dict[str, Any]:
         "health_check_interval": 0,
         "driver_info": None,  # no CLIENT SETINFO: older servers and tight ACLs do not know it
         "redis_connect_func": _look_at,
-        **(options.tls or {}),
     }
 
 
-def connection_class(options: RedisOptions) -> type[Connection]:
-    """With or without TLS."""
-    return Connection if options.tls is None else SSLConnection
+def _tls_context(tls: Mapping[str, Any]) -> RedisSSLContext:
+    """One for all connections: to read the machine's certificates takes long, and the driver would do so for each.
+
+    Where ``ssl_ca_certs`` is given, no other authority is trusted. Raises ``ValueError``.
+    """
+    try:
+        context = ssl.create_default_context(cafile=tls.get("ssl_ca_certs"))
+        if "ssl_certfile" in tls or "ssl_keyfile" in tls:
+            context.load_cert_chain(tls["ssl_certfile"], tls.get("ssl_keyfile"))
+    except (OSError, KeyError):
+        raise ValueError("redis: the files of the options ssl_… cannot be used, or do not fit each other") from None
+    context.check_hostname = tls.get("ssl_check_hostname", True)
+    shared = RedisSSLContext(cert_reqs="required", check_hostname=context.check_hostname)
+    shared.context = context
+    return shared
+
+
+class _TlsConnection(SSLConnection):
+    def __init__(self, *, shared_context: RedisSSLContext, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.ssl_context = shared_context
 
 
 async def _look_at(connection: Any) -> None:
@@ -110,6 +128,11 @@ class Wire:
 
     def __init__(self, options: RedisOptions, names: Names, epochs: Epochs) -> None:
         self._options = options
+        self._class: type[Connection] = Connection
+        self._arguments = connection_arguments(options)
+        if options.tls is not None:
+            self._class = _TlsConnection
+            self._arguments["shared_context"] = _tls_context(options.tls)
         self._names = names
         self._epochs = epochs
         self._pool: BlockingConnectionPool | None = None
@@ -131,11 +154,11 @@ class Wire:
         """Ready to connect when somebody asks."""
         if self._pool is None:
             self._pool = BlockingConnectionPool(
-                connection_class=connection_class(self._options),
+                connection_class=self._class,
                 max_connections=self._options.pool_size,
                 timeout=POOL_TIMEOUT,
                 protocol=2,  # nothing is pushed to these
-                **connection_arguments(self._options),
+                **self._arguments,
             )
 
     async def close(self) -> None:
@@ -213,7 +236,7 @@ class Wire:
 
     def link(self) -> Connection:
         """A connection of its own, not connected yet, to which the server may push."""
-        return connection_class(self._options)(protocol=3, **connection_arguments(self._options))
+        return self._class(protocol=3, **self._arguments)
 
     async def _accepted(self, reply: Any) -> Any:
         if isinstance(reply, ReadOnlyError) and self._pool is not None:

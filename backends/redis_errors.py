@@ -34,20 +34,25 @@ FAILURES: Final = (RedisError, OSError, EOFError, UnicodeError, ValueError, Type
 ``OSError``. What garbage does to the driver's parser ends in the last five."""
 
 _CONNECTION: Final = (RedisConnectionError, RedisTimeoutError, OSError, EOFError)
-_CODE: Final = re.compile(r"[A-Z]{3,20}")
+_CODE: Final = re.compile(r"(?:(?:ERR )?Error running script.*?-)?([A-Z]{3,20})\b", re.DOTALL)
+"""The error's code; servers before 7.0 put that of a script's command inside a text of their own."""
 
 
 class Unfit(RedisError):
     """Raised by our own look at a new connection: the server is one that this store cannot use."""
 
 
-_TEXTS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]] = (
-    (ReadOnlyError, "redis: the server is read-only, a replica: name the primary, or wait for the failover's end"),
-    (OutOfMemoryError, "redis: the server is full (maxmemory), nothing was written"),
-    (BusyLoadingError, "redis: the server is still loading its data"),
-    (NoPermissionError, "redis: the user lacks a permission that Gatekey needs (docs/stores-redis.md)"),
-    (AuthenticationError, "redis: the server refused the user or the password"),
-    ((RedisTimeoutError, TimeoutError), "redis: no answer in time"),
+_TEXTS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...]] = (
+    (
+        ReadOnlyError,
+        "READONLY",
+        "redis: the server is read-only, a replica: name the primary, or wait for the failover's end",
+    ),
+    (OutOfMemoryError, "OOM", "redis: the server is full (maxmemory), nothing was written"),
+    (BusyLoadingError, "LOADING", "redis: the server is still loading its data"),
+    (NoPermissionError, "NOPERM", "redis: the user lacks a permission that Gatekey needs (docs/stores-redis.md)"),
+    (AuthenticationError, "NOAUTH", "redis: the server refused the user or the password"),
+    ((RedisTimeoutError, TimeoutError), "", "redis: no answer in time"),
 )
 
 
@@ -64,15 +69,15 @@ def unavailable(error: Exception) -> StoreUnavailable:
     """The store's error for the driver's."""
     if isinstance(error, Unfit):
         return StoreUnfit(str(error))
-    for kind, text in _TEXTS:
-        if isinstance(error, kind):
+    code = _CODE.match(str(error))
+    for kind, known, text in _TEXTS:
+        if isinstance(error, kind) or (type(error) is ResponseError and code is not None and code[1] == known):
             return StoreUnavailable(text)
     if isinstance(error, _CONNECTION):
         full = "No connection available" in str(error)
         return StoreUnavailable("redis: no free connection" if full else "redis: no connection to the server")
     if isinstance(error, ResponseError):
-        code = str(error).partition(" ")[0]
-        return StoreUnavailable(f"redis: the server refused a command ({code if _CODE.fullmatch(code) else 'ERR'})")
+        return StoreUnavailable(f"redis: the server refused a command ({'ERR' if code is None else code[1]})")
     return StoreUnavailable("redis: what answered does not speak the protocol")
 
 

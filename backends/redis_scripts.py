@@ -25,6 +25,7 @@ __all__ = [
     "COMMIT_IMPORT",
     "COUNT_USES",
     "LIST",
+    "LOOK",
     "MIGRATE",
     "PRUNE_AUDIT",
     "PRUNE_CLAIMS",
@@ -215,6 +216,14 @@ announce('a', '')
 return {'done'}
 """,
 )
+
+LOOK: Final = _script(
+    """
+local held = redis.call('MGET', ARGV[2], ARGV[3], ARGV[4])
+return {held[1], held[2], held[3], redis.call('TYPE', ARGV[2]).ok}
+""",
+)
+"""What ``MGET`` says, and of which type its first key is. (``MULTI`` would do, but a full server refuses that.)"""
 
 LIST: Final = _script(
     _NAMES,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Link"]
 
 
+_STEPS_BETWEEN_QUESTIONS: Final = 50_000  # of SQLite's virtual machine: some milliseconds, never reached by a look-up
 _READER: Final = ("query_only = ON",)
 _WRITER: Final = (
     "cache_size = -32768",  # KiB; with the usual 2 MiB an import of many keys writes its pages twice
@@ -82,9 +83,6 @@ class Link:
     def interrupt(self) -> None:
         """End what is running: a statement fails, a transaction is rolled back. Too late for a commit under way."""
         self._given_up = True
-        if self._connection is not None:
-            with suppress(sqlite3.ProgrammingError):  # closed at this moment
-                self._connection.interrupt()
 
     def close(self) -> None:
         """Idempotent; the next use connects again."""
@@ -104,6 +102,8 @@ class Link:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # the log and its index are there from now on
             for pragma in _READER if self._read_only else _WRITER:
                 connection.execute(f"PRAGMA {pragma}")
+            # asked now and then, it cannot come too early as SQLite's own interruption can
+            connection.set_progress_handler(lambda: self._given_up, _STEPS_BETWEEN_QUESTIONS)
             now = self._file.identity()
             if not now.is_same_file(before):
                 raise StoreUnavailable("the SQLite file was replaced while it was opened")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from backends.codec import record_from_values, record_to_values
@@ -33,7 +34,7 @@ KEY_COLUMNS: Final = KeyRecord.__slots__
 ORGANIZATION_COLUMNS: Final = ("organization_id", "is_active", "name", "created_at")
 
 _LISTS: Final = ("domains", "scopes", "origins", "networks")
-_LIST_AS_TEXT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _TIMES: Final = ("previous_expires_at", "rotated_at", "expires_at", "created_at", "updated_at")
 
 
@@ -48,7 +49,7 @@ def comparable(text: str) -> str | None:
 
 def text_of_time(time: datetime) -> str:
     """``2026-01-02T03:04:05.000006+00:00``."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds")
+    return (time if time.tzinfo is UTC else time.astimezone(UTC)).isoformat(timespec="microseconds")
 
 
 def time_of_text(text: Any) -> datetime:
@@ -59,11 +60,16 @@ def time_of_text(text: Any) -> datetime:
     return time.astimezone(UTC)
 
 
+@lru_cache(64)  # keys of an import have much in common
+def _text_of_list(items: tuple[str, ...]) -> str:
+    return _ENCODE(items)
+
+
 def row_of_key(record: KeyRecord) -> tuple[Any, ...]:
     """In the order of ``KEY_COLUMNS``."""
     values = record_to_values(record)
     for name in _LISTS:
-        values[name] = _LIST_AS_TEXT(values[name])
+        values[name] = _text_of_list(values[name])
     for name in _TIMES:
         if values[name] is not None:
             values[name] = text_of_time(values[name])

@@ -6,13 +6,16 @@ Only what a store or the management says on purpose is told in its own words: an
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import sys
 import traceback
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+import structlog
 
 from backends.errors import StoreCorrupt, StoreError, StoreNotReady, StoreUnavailable, StoreUnfit
 from service.cli.common import Failed, settings_or_fail
@@ -20,7 +23,7 @@ from service.manage.actor import OPERATORS, Actor
 from service.manage.errors import ManageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 
     from service.app import Management
     from service.settings import Settings
@@ -68,6 +71,7 @@ async def _run(settings: Settings, operation: Callable[[Management], Awaitable[T
     from service.app import management  # here: it loads the whole service, which wrong usage need not wait for
 
     async with AsyncExitStack() as stack:
+        stack.enter_context(_log_to_stderr())
         try:
             parts = await stack.enter_async_context(management(settings))
         except ValueError as error:  # what a store says about its URL
@@ -75,6 +79,27 @@ async def _run(settings: Settings, operation: Callable[[Management], Awaitable[T
         if prepared:
             await parts.store.ping()
         return await operation(parts)
+
+
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """What the parts log belongs to people here: warnings as lines on standard error, never in between the results."""
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[_line],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def _line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    fields = "".join(f" {name}={value}" for name, value in event.items() if name != "event")
+    return f"gatekey: {event['event']}{fields}"
 
 
 def _words(error: StoreError | ManageError) -> str:

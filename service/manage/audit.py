@@ -93,30 +93,33 @@ class AuditTrail:
             _log.error("audit_entry_lost", entry={name: str(getattr(entry, name)) for name in entry.__slots__})
             return
         self._chains.setdefault(organization_id, deque()).append(_Kept(entry))
-        if not self._failing:
-            await self.flush()
+        async with self._lock:
+            if not self._failing:
+                await self._write()
 
     async def run(self) -> None:
         """Write what is kept, within 1 s of the store's return; until cancelled."""
         while True:
             await asyncio.sleep(_PAUSE)
-            if self._chains:
-                await self.flush()
+            await self.flush()
 
     async def flush(self) -> None:
         """Try once to write what is kept."""
         async with self._lock:
-            try:
-                for organization_id in list(self._chains):
-                    await self._write_chain(organization_id)
-            except StoreError as error:
-                if not self._failing:
-                    _log.warning("audit_delayed", error_type=type(error).__name__, kept=self.kept)
-                self._failing = True
-                return
-            if self._failing:
-                _log.info("audit_caught_up")
-            self._failing = False
+            await self._write()
+
+    async def _write(self) -> None:
+        try:
+            for organization_id in list(self._chains):
+                await self._write_chain(organization_id)
+        except StoreError as error:
+            if not self._failing:
+                _log.warning("audit_delayed", error_type=type(error).__name__, kept=self.kept)
+            self._failing = True
+            return
+        if self._failing:
+            _log.info("audit_caught_up")
+        self._failing = False
 
     async def _write_chain(self, organization_id: str) -> None:
         kept = self._chains[organization_id]

@@ -20,7 +20,6 @@ __all__ = ["ChainProblem", "ChainReport", "entry_hash", "verify_chain"]
 
 _PAGE: Final = 1_000
 _MAX_PROBLEMS: Final = 100
-_ATTEMPTS: Final = 5  # a chain that is pruned while it is read is read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +50,13 @@ def entry_hash(entry: AuditEntry) -> str:
 
 async def verify_chain(journal: Journal, organization_id: str) -> ChainReport:
     """Read a whole chain and find what was changed, taken out, put in, moved or cut off; it may grow and be pruned meanwhile."""
-    for _ in range(_ATTEMPTS):
+    while True:
         head = await journal.audit_head(organization_id)
         walk = _Walk(organization_id, head)
         await walk.read(journal)
         end = await journal.audit_head(organization_id)
         if (end.pruned_seq, end.pruned_hash) == (head.pruned_seq, head.pruned_hash):
-            break
-    return walk.report(end)
+            return walk.report(end)
 
 
 class _Walk:

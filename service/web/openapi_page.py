@@ -59,7 +59,7 @@ _OWN: Final[Mapping[str, tuple[str, str]]] = {
     "page.css": (_STYLE, "text/css"),
 }
 _POLICY: Final = (
-    "default-src 'none'; script-src 'none'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 

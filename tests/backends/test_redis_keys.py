@@ -67,14 +67,14 @@ def test_a_key_its_marker_and_its_list_share_what_decides_the_slot(api_key: str)
     tag = NAMES.record(address_of(api_key)).partition(b"{")[2].partition(b"}")[0]
     bucket = bucket_of(api_key)
     assert 0 <= bucket < BUCKETS
-    for name in (NAMES.markers[bucket], NAMES.disabled[bucket]):
-        assert name.partition(b"{")[2].partition(b"}")[0] == tag
+    for beside in (NAMES.markers[bucket], NAMES.disabled[bucket]):
+        assert beside.partition(b"{")[2].partition(b"}")[0] == tag
 
 
 def test_nothing_outside_the_buckets_is_tracked() -> None:
     """Use counts and audit would else be announced."""
-    for name in ("usage", "audit", "ids", "keys:b", "log"):
-        assert not NAMES.own(name).startswith(NAMES.tracked)
+    for other in ("usage", "audit", "ids", "keys:b", "log"):
+        assert not NAMES.own(other).startswith(NAMES.tracked)
     for name in (*NAMES.markers, *NAMES.disabled):
         assert NAMES.api_key(name) is None
 

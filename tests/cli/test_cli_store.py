@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backends.errors import StoreUnavailable
+from backends.sqlite_journal import SqliteJournal
 from tests.cli.commands import Commands
 from tests.support import leaks, plugin_store
 from tests.support.servers import free_port
@@ -87,3 +89,17 @@ def test_a_process_of_its_own_does_the_same(gatekey: Commands) -> None:
     done = gatekey.process("orgs", "list", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert [item["organization_id"] for item in json.loads(done.stdout)["items"]] == ["acme"]
+
+
+def test_what_the_parts_log_does_not_get_between_the_results(
+    gatekey: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warning is a line on standard error; the document on standard output stays one."""
+
+    async def unwilling(self: object, entry: object) -> None:  # noqa: ARG001 - the journal's signature
+        raise StoreUnavailable("sqlite: the disk is full")
+
+    monkeypatch.setattr(SqliteJournal, "append_audit", unwilling)
+    result = gatekey("orgs", "create", "beta", "--json")
+    assert json.loads(result.stdout)["organization_id"] == "beta"
+    assert result.stderr.startswith("gatekey: audit_delayed ")

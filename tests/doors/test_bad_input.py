@@ -177,7 +177,7 @@ def test_what_is_not_there_is_404_or_405(
         ({**GOOD_BODY, "expires_at": "2026-02-30T25:61:00Z"}, 422, "expires_at"),
         ({**GOOD_BODY, "Api_Key": "plain"}, 422, "Api_Key"),
         ({**GOOD_BODY, "": 1}, 422, ""),
-        ({**GOOD_BODY, "é" * 1000: 1}, 422, "é"),
+        ({**GOOD_BODY, "é" * 1000: 1}, 422, "(a name that is none)"),
     ],
 )  # fmt: skip
 def test_a_body_that_cannot_be_used_names_the_field_and_never_the_value(

@@ -16,7 +16,7 @@ from service.auth.reasons import Reason
 from tests.support.cases import CONTRACT, VERIFIER, VERIFIER_SECRET, five, pair
 from tests.support.in_process import ask, logged_gatekey
 from tests.support.keys import DOMAIN
-from tests.support.servers import key_line
+from tests.support.servers import key_line, wait_until
 from tests.support.stores import GatedStore
 
 if TYPE_CHECKING:
@@ -116,7 +116,9 @@ def test_a_store_that_fails_is_503_everywhere_and_never_a_401(error: Exception, 
         store.error = error
         _check_everywhere(logged, reason)
         store.error = None
-        assert ask(logged.app, "GET", "/auth/forward/default", QUESTION).status == 200
+        wait_until(  # the breaker asks by itself whether the store is back
+            lambda: ask(logged.app, "GET", "/auth/forward/default", QUESTION).status == 200, "all is well again"
+        )
 
 
 def test_too_many_look_ups_under_way_are_503_everywhere() -> None:

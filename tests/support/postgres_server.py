@@ -22,7 +22,7 @@ GIVEN = "GATEKEY_TEST_POSTGRES_URL"
 """Names a server that runs already; its role must be allowed to make schemas and roles."""
 
 _ROOM = 2**30  # bytes
-_FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off", "max_connections=200")
+_FAST = ("fsync=off", "full_page_writes=off", "autovacuum=off", "max_connections=200")
 
 
 def as_nobody() -> list[str]:

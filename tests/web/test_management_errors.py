@@ -301,8 +301,6 @@ TARGETS = [
     ("POST", "/v1/keys/key_acme-plain/revoke"),
 ]
 _FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-# The service's own thread draws random numbers (jitter) meanwhile, which Hypothesis takes for a strategy's.
-_RANDOM_ELSEWHERE = pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
 
 
 def is_well_answered(api: Api, method: str, target: str, headers: dict[str, str], raw: bytes) -> None:
@@ -312,7 +310,6 @@ def is_well_answered(api: Api, method: str, target: str, headers: dict[str, str]
     assert not mismatch(api.document, method, target, answer)
 
 
-@_RANDOM_ELSEWHERE
 @_FUZZ
 @given(target=st.sampled_from(TARGETS), body=BODIES | JSON)
 def test_no_body_is_a_500(api: Api, target: tuple[str, str], body: Any) -> None:
@@ -324,7 +321,6 @@ def test_no_body_is_a_500(api: Api, target: tuple[str, str], body: Any) -> None:
     is_well_answered(api, *target, {"Content-Type": "application/json"}, raw)
 
 
-@_RANDOM_ELSEWHERE
 @_FUZZ
 @given(
     target=st.sampled_from(["/v1/keys", KEYS, "/v1/organizations", "/v1/audit", "/v1/keys/key_acme-admin/usage"]),
@@ -344,7 +340,6 @@ def test_no_query_is_a_500(api: Api, target: str, query: list[tuple[str, str]]) 
     is_well_answered(api, "GET", f"{target}?{text}", {}, b"")
 
 
-@_RANDOM_ELSEWHERE
 @_FUZZ
 @given(value=st.text(st.characters(min_codepoint=1, max_codepoint=255, exclude_characters="\r\n"), max_size=30))
 def test_no_header_is_a_500(api: Api, value: str) -> None:
@@ -357,7 +352,6 @@ def test_no_header_is_a_500(api: Api, value: str) -> None:
         is_well_answered(api, method, path, {name: value}, b"")
 
 
-@_RANDOM_ELSEWHERE
 @_FUZZ
 @given(raw=st.binary(max_size=60) | BODIES.map(lambda body: str(body).encode()))
 def test_no_import_is_a_500(api: Api, raw: bytes) -> None:

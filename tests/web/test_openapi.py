@@ -89,6 +89,11 @@ def test_every_operation_says_what_it_needs_and_what_it_answers(
         assert {"401", "403", "422", "503", "default"} <= set(item["responses"])
         named = {parameter["$ref"].rpartition("/")[2] for parameter in item["parameters"] if "$ref" in parameter}
         assert ("idempotency_key" in named) == (method == "post" and path != "/v1/keys/verify")
+        headers = set.union(
+            *(set(item["responses"][code].get("headers", {})) for code in item["responses"] if code < "3")
+        )
+        assert ("Idempotent-Replayed" in headers) == ("idempotency_key" in named)
+        assert ("ETag" in headers) >= ("if_none_match" in named)
         assert ("if_match" in named) == (path.startswith("/v1/keys/{key_id}") and method != "get")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Body", "NoBody", "Query", "invalid", "parse_body", "parse_query"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_NAME: Final = re.compile(r"[a-z_]{1,30}")
+_NAME: Final = re.compile(r"[A-Za-z_]{1,30}")
 _MAX_TOLD: Final = 20
 _WORDS: Final = {"extra_forbidden": "is not known here", "missing": "is missing"}
 
