@@ -184,8 +184,9 @@ class _Watcher:
             async with asyncio.timeout(_MISSING):
                 entries = await link.call("XRANGE", self._names.own("log"), position or "-", "+", "COUNT", _LOG_PAGE)
             if position is not None and (not entries or entries[0][0] != position):
+                position = await self._end_of_log(link)  # before it is told: what comes after that is news
                 self.listener.everything_changed(origin=Origin.CHANGE_LOG)
-                return await self._end_of_log(link)
+                return position
             new = entries if position is None else entries[1:]
             for entry_id, fields in new:
                 announcements.logged(entry_id, fields)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
 
-from backends.errors import StoreUnavailable
-from backends.sqlite_journal import SqliteJournal
 from tests.cli.commands import Commands
 from tests.support import leaks, plugin_store
 from tests.support.servers import free_port
@@ -91,15 +90,12 @@ def test_a_process_of_its_own_does_the_same(gatekey: Commands) -> None:
     assert [item["organization_id"] for item in json.loads(done.stdout)["items"]] == ["acme"]
 
 
-def test_what_the_parts_log_does_not_get_between_the_results(
-    gatekey: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_parts_log_does_not_get_between_the_results(gatekey: Commands) -> None:
     """A warning is a line on standard error; the document on standard output stays one."""
-
-    async def unwilling(self: object, entry: object) -> None:  # noqa: ARG001 - the journal's signature
-        raise StoreUnavailable("sqlite: the disk is full")
-
-    monkeypatch.setattr(SqliteJournal, "append_audit", unwilling)
+    connection = sqlite3.connect(gatekey.environ["GATEKEY_STORE_URL"].removeprefix("sqlite:///") + ".history")
+    connection.execute("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    connection.close()
     result = gatekey("orgs", "create", "beta", "--json")
     assert json.loads(result.stdout)["organization_id"] == "beta"
     assert result.stderr.startswith("gatekey: audit_delayed ")
+    assert result.stderr.count("\n") == 1
