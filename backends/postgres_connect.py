@@ -40,10 +40,11 @@ class Connector:
 
     async def connect(self) -> Any:
         """A new connection, of class ``asyncpg.Connection``; raises what the driver raises."""
+        was_known = self.pgbouncer
         try:
             return await self._connect()
         except asyncpg.PostgresError as error:
-            if self.pgbouncer or not is_pooler(error):
+            if was_known or not is_pooler(error):
                 raise
         self.pgbouncer = True
         return await self._connect()

@@ -171,9 +171,10 @@ class _Job:
         if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
             await pool.expire_connections()  # it was demoted: the next ones look for the one that can be written to
             return False
-        if is_pooler(error) and not self._connector.pgbouncer:
-            self._connector.pgbouncer = True
-            await pool.expire_connections()
+        if is_pooler(error):  # it has lost a statement, before that did anything
+            if not self._connector.pgbouncer:
+                self._connector.pgbouncer = True
+                await pool.expire_connections()
             return True
         return is_undone(error) or (self._connected and is_lost(error) and not (self._writes and self._begun))
 

@@ -70,7 +70,7 @@ def yes_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def asks(*, sure: bool) -> bool:
     """Whether a question is to be asked: somebody sits at a terminal who can answer, and did not say so before."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return not sure and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def confirm(question: str) -> None:

@@ -122,7 +122,7 @@ class UsageRecorder:
                     self._lost += 1
                     continue
                 cell.count += 1  # not by ``add``: this runs for every use
-                if wall > cell.last:
+                if wall > cell.last:  # noqa: PLR1730 - max() takes longer than all the rest
                     cell.last = wall
                 if previous_secret and wall > cell.previous:
                     cell.previous = wall

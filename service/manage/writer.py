@@ -71,8 +71,8 @@ class KeyWriter(KeyReader):
         event: str,
         expected_version: int | None,
     ) -> KeyRecord:
-        """Read, change, write; again where somebody else was faster, unless the caller named the version."""
-        attempts = _ATTEMPTS if expected_version is None else 1
+        """Read, change, write; again where somebody else was faster, if the caller named no version."""
+        attempts = _ATTEMPTS
         while True:
             attempts -= 1
             before = await self.get_key(actor, key_id)

@@ -96,6 +96,53 @@ def test_an_unknown_scheme_is_told_with_the_known_ones(url: str, shown: str) -> 
     assert "memory" in factory.SCHEMES
 
 
+@pytest.mark.parametrize("scheme", ["memory", "postgresql", "redis", "rediss", "sqlite"])
+def test_every_built_in_scheme_has_its_store(scheme: str) -> None:
+    """Its module can be loaded, and its driver is installed."""
+    assert callable(factory.SCHEMES[scheme]())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://user:{PASSWORD}@host:port/database",
+        f"postgresql://user:{PASSWORD}@host/database?no_such_option={PASSWORD}",
+        f"redis://user:{PASSWORD}@host:port/0",
+        f"redis://user:{PASSWORD}@host/database",
+        f"redis://user:{PASSWORD}@host/0?no_such_option={PASSWORD}",
+        f"rediss://user:{PASSWORD}@host:port/0",
+        f"sqlite://user:{PASSWORD}@host/keys.db",
+        f"sqlite:///{PASSWORD}?no_such_option={PASSWORD}",
+    ],
+)
+def test_a_wrong_url_is_a_mistake_that_is_not_repeated(url: str) -> None:
+    """It may hold a password, and the message ends up in a log."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        factory.create_store(url)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert PASSWORD not in f"{error} {error!r}"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def test_a_driver_is_loaded_only_where_it_is_used() -> None:
+    """A process that keeps keys in a file needs no driver for a server in its memory."""
+    program = (
+        "import sys; from backends.factory import create_store; create_store('memory://');"
+        "print([name for name in ('asyncpg', 'redis', 'sqlite3') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout == "[]\n"
+
+
 def test_an_installed_package_adds_a_store(install: Callable[..., Path]) -> None:
     """It is given the whole URL; its module is loaded only when its scheme is used."""
     install("shelfstore", THIRD_PARTY, shelf="shelfstore:from_url")

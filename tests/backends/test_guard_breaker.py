@@ -222,10 +222,12 @@ async def test_the_first_good_probe_closes_it(store: GuardedStore, inner: Faulty
     sleep.wake()
     await inner.arrived("ping", times=4)
     await probed(store)
-    assert await store.find("one") == FOUND
+    assert store.breaker_state is CLOSED
     inner.error = StoreUnavailable("down again")
     await fail(store, 4)
     assert store.breaker_state is CLOSED
+    inner.error = None
+    assert await store.find("one") == FOUND
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from backends.memory import MemoryKeyStore
+from backends.records import Connections
 from tests.support.keys import make_key, make_organization
 from tests.support.recorder import EVERYTHING, HEARTBEAT, Recorder
 
@@ -57,3 +58,9 @@ async def test_no_call_waits(store: MemoryKeyStore) -> None:
         store.add(make_key("one")).send(None)
     with pytest.raises(StopIteration):
         store.find("one").send(None)
+
+
+async def test_there_is_nothing_to_prepare_and_no_connection(store: MemoryKeyStore) -> None:
+    """It lives and dies with the process."""
+    assert await store.migrate() == ()
+    assert store.connections == Connections()

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.records import FoundKey, KeyRecord, Page, SecretHash
+from backends.journal import AuditHead, Claim, HourCount, LastUse, UsageCount
+from backends.records import Connections, FoundKey, KeyFilter, KeyRecord, Page, SecretHash
 from tests.support.clock import START
-from tests.support.keys import make_key, make_organization
+from tests.support.keys import make_entry, make_key, make_organization
 
 HEX = "0123456789abcdef" * 4
 
@@ -90,6 +91,14 @@ def test_a_hash_is_not_shown() -> None:
         SecretHash(1, bytes(32)),
         FoundKey(make_key("one"), organization_is_active=True),
         Page((1, 2), None),
+        KeyFilter(name="one"),
+        Connections(1, 2, 3),
+        UsageCount(key_id="key_one", hour=START, count=1, last_used_at=START),
+        HourCount(START, 1),
+        LastUse(START),
+        make_entry(),
+        AuditHead(),
+        Claim("fingerprint", None),
     ],
     ids=lambda record: type(record).__name__,
 )

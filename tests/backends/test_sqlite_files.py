@@ -17,11 +17,13 @@ from backends.records import Origin
 from backends.sqlite import SqliteKeyStore
 from backends.sqlite_schema import KEYS
 from tests.support.keys import make_key, make_organization
-from tests.support.recorder import EVERYTHING, HEARTBEAT, Recorder, told_by, watching
+from tests.support.recorder import EVERYTHING, HEARTBEAT, watching
 from tests.support.sqlite_kind import ask, by_hand, folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from backends.sqlite_link import Link
 
 
 @pytest.fixture
@@ -323,6 +325,22 @@ async def test_a_file_that_was_away_for_a_while_is_the_same_again(full: SqliteKe
     assert ask(path, "SELECT count(*) FROM api_keys") == [(2,)]
 
 
+async def test_a_write_into_a_file_that_is_replaced_meanwhile_is_not_called_done(
+    full: SqliteKeyStore, path: Path
+) -> None:
+    """It went into the file that nobody reads any more."""
+    copy = await backup(path)
+
+    def write(link: Link) -> None:
+        with link.transaction() as connection:
+            connection.execute("DELETE FROM api_keys")
+            move(copy, path)
+
+    with pytest.raises(StoreUnavailable, match="replaced"):
+        await full._check_open().writer.run(write, limit=5)
+    assert await full.find("one") is not None
+
+
 async def test_a_file_that_was_prepared_anew_is_a_new_one(full: SqliteKeyStore, path: Path) -> None:
     """The leftover log of the deleted file does not spoil it, though this process still holds it open."""
     delete(path)
@@ -358,8 +376,7 @@ async def test_a_link_to_the_file_will_do(path: Path) -> None:
     move(path.with_name("keys.db.history"), path.with_name("link.db.history"))
     store = SqliteKeyStore(link)
     await store.open()
-    recorder = Recorder()
-    async with told_by(store, recorder):
+    async with watching(store) as recorder:
         await store.add_organization(make_organization())
         await store.add(make_key("one"))
         await recorder.until("one")

@@ -66,6 +66,8 @@ def test_grace_and_limit_are_what_was_asked_for(gatekey: Commands) -> None:
     assert "works for 1 h after the new one's first use, at most until 20" in text
     rotation = gatekey.document("keys", "show", key_id)["rotation"]
     assert rotation["grace_seconds"] == 5400
+    left = datetime.fromisoformat(rotation["previous_expires_at"]) - datetime.now(UTC)
+    assert timedelta(days=1) < left <= timedelta(days=2)
 
 
 def test_a_grace_of_0_ends_the_old_secret_at_once(gatekey: Commands) -> None:

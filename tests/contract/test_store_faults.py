@@ -185,7 +185,7 @@ async def test_callers_that_leave_do_not_spoil_connections(line: Line) -> None:
             await asyncio.sleep(0)
         call.cancel()
         await asyncio.wait({call})
-        assert await asyncio.gather(line.store.find("two"), line.store.find("none")) == [TWO, None]
+        assert [await line.store.find("two"), await line.store.find("none")] == [TWO, None]
 
 
 async def test_the_breaker_opens_and_the_store_comes_back_by_itself(line: Line) -> None:
@@ -193,7 +193,7 @@ async def test_the_breaker_opens_and_the_store_comes_back_by_itself(line: Line) 
     await line.proxy.become(Mode.REFUSE)
     for _ in range(5):
         assert type(await outcome(line.store.find("one"))) is StoreUnavailable
-    assert line.store.breaker_state is not BreakerState.CLOSED
+    assert line.store.breaker_state > BreakerState.CLOSED
     await line.proxy.become(Mode.PASS)
     await line.works_again()
     assert line.store.breaker_state is BreakerState.CLOSED

@@ -70,7 +70,7 @@ def _everybody_can_enter(folder: Path) -> bool:
 
 
 class PostgresServer:
-    """Runs from when it is made until ``stop``; ``settings`` are lines of its configuration."""
+    """Runs from when it is made until ``stop``; ``settings`` are lines of its configuration, read at each start."""
 
     user, database = "postgres", "postgres"
 
@@ -80,7 +80,7 @@ class PostgresServer:
         self.folder = nobodys_folder()
         self.data = self.folder / "data"
         self.password = password
-        self._settings = settings
+        self.settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.stop)
         arguments = ["-D", str(self.data), "-U", self.user, "-E", "UTF8", "--locale=C", "--no-sync"]
@@ -108,7 +108,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Run it (again, on the same port with the same data); returns when it answers."""
-        options = [word for line in (*_FAST, *self._settings) for word in ("-c", line)]
+        options = [word for line in (*_FAST, *self.settings) for word in ("-c", line)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*as_nobody(), str(self.bin / "postgres"), "-D", str(self.data), "-h", "127.0.0.1", "-p", str(self.port),

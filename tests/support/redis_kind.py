@@ -160,20 +160,21 @@ class Hand:
     url: str
     server: RedisServer | GivenServer
     prefix: str
+    names: Names
 
     def ask(self, *command: str | bytes | int) -> Any:
         return self.server.ask(*command)
 
     def record(self, api_key: str) -> bytes:
         """The name of a key's record."""
-        return Names(self.prefix, 0).record(address_of(api_key))
+        return self.names.record(address_of(api_key))
 
     def own(self, name: str) -> bytes:
-        return Names(self.prefix, 0).own(name)
+        return self.names.own(name)
 
     def marker(self, api_key: str) -> bytes:
         """The name of the marker that is read with a key."""
-        return Names(self.prefix, 0).markers[bucket_of(api_key)]
+        return self.names.markers[bucket_of(api_key)]
 
     def another(self, url: str | None = None) -> RedisKeyStore:
         return RedisKeyStore.from_url(url or self.url)
@@ -190,7 +191,7 @@ async def by_hand(server: RedisServer | GivenServer) -> AsyncIterator[Hand]:
     try:
         await store.add_organization(make_organization())
         await store.add_many([], [make_key("one"), make_key("two")])
-        yield Hand(store, url, server, prefix)
+        yield Hand(store, url, server, prefix, Names(prefix, 0))
     finally:
         await store.close()
         forget(server, prefix)

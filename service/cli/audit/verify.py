@@ -64,8 +64,8 @@ def command(organizations: tuple[str, ...], *, against: IO[str] | None, as_json:
     \b
     Examples:
       gatekey audit verify
-      gatekey audit verify --json > /mnt/elsewhere/heads.json
-      gatekey audit verify --against /mnt/elsewhere/heads.json
+      gatekey audit verify --json > /elsewhere/heads.json
+      gatekey audit verify --against /elsewhere/heads.json
     """  # noqa: D301 - click wants the character, as an escape in a raw text is not
     kept = {} if against is None else _read_heads(against)
 

@@ -210,6 +210,31 @@ async def test_a_chain_that_grows_meanwhile_is_whole(moment: str, world: World) 
     assert len(await world.entries()) == 2
 
 
+@pytest.mark.parametrize("moment", ["list_audit", "audit_head"])
+async def test_a_forged_last_entry_is_found_while_the_chain_grows(moment: str, world: World) -> None:
+    """Both the end before the reading and the end after it are held against the entries."""
+    await world.key()
+
+    async def forge() -> None:
+        entries = world.journal._audit["acme"]
+        forged = replace(entries[-1], actor="key:key_innocent")
+        entries[-1] = replace(forged, hash=entry_hash(forged))
+
+    async def grow_and_forge() -> None:
+        await world.key()
+        await forge()
+
+    async def grow_later() -> None:
+        world.faults.before["audit_head"] = world.key
+
+    if moment == "audit_head":
+        await forge()
+    world.faults.before["list_audit"] = grow_and_forge if moment == "list_audit" else grow_later
+    assert [item.problem for item in (await verify_chain(world.journal, "acme")).problems] == [
+        "the entry is not the one that was written last"
+    ]
+
+
 async def test_a_chain_that_is_pruned_meanwhile_is_whole(world: World) -> None:
     """It is read again."""
     for _ in range(5):

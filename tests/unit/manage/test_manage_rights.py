@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from backends.errors import NotFound
+from backends.journal import UsageCount
 from backends.records import KeyFilter, KeyState
 from service.manage.actor import Actor
 from service.manage.errors import Forbidden, Invalid
@@ -104,8 +105,10 @@ async def test_listings_show_an_organizations_actor_its_own_only(world: World) -
     assert (await world.manager.list_organizations(ACME, after="acme")).items == ()
     assert [b"globex" in line async for line in world.manager.export(ACME)] == [False]
     both = [mine.record, others.record]
-    world.faults.calls.clear()
-    assert await world.manager.last_use(ACME, both) == {}
+    await world.journal.add_usage(
+        [UsageCount(key_id=item.key_id, hour=START, count=1, last_used_at=START) for item in both]
+    )
+    assert list(await world.manager.last_use(ACME, both)) == [mine.record.key_id]
     assert [entry.organization_id for entry in (await world.manager.list_audit(ACME)).items] == ["acme"]
 
 

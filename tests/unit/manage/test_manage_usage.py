@@ -216,7 +216,7 @@ async def test_a_large_flush_goes_in_batches_and_keeps_what_was_not_written(worl
 async def test_a_flush_under_way_when_the_process_stops_is_written_once(
     world: World, recorder: UsageRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``run`` is cancelled in the middle of it, then everything is flushed."""
+    """``run`` is cancelled before it has the answer, then everything is flushed."""
     monkeypatch.setattr(usage_module, "_INTERVAL", 0.001)
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
@@ -224,13 +224,15 @@ async def test_a_flush_under_way_when_the_process_stops_is_written_once(
         arrived.set()
         await go_on.wait()
 
-    world.faults.before["add_usage"] = wait
+    world.faults.after["add_usage"] = wait
     note(recorder)
     async with running(recorder.run):
         await arrived.wait()
         note(recorder)
     last = asyncio.create_task(recorder.flush())
-    await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not last.done()
     go_on.set()
     await last
     assert await count(world) == 2

@@ -35,7 +35,7 @@ GLOBEX = Actor(organization_id="globex", name="key:key_globex", scopes=ALL)
 
 
 class Faults:
-    """What happens at the calls of these names: an error instead, an error afterwards, or something else before."""
+    """What happens at the calls of these names: an error instead, an error afterwards, or something else in between."""
 
     def __init__(self) -> None:
         self.errors: dict[str, Exception] = {}
@@ -43,6 +43,8 @@ class Faults:
         """Done, but the answer is lost."""
         self.before: dict[str, Callable[[], Awaitable[Any]]] = {}
         """Once."""
+        self.after: dict[str, Callable[[], Awaitable[Any]]] = {}
+        """Once, when it was done already."""
         self.calls: dict[str, int] = {}
 
     async def around(self, name: str, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -53,6 +55,9 @@ class Faults:
         if name in self.errors:
             raise self.errors[name]
         result = await call()
+        after = self.after.pop(name, None)
+        if after is not None:
+            await after()
         if name in self.unanswered:
             raise StoreUnavailable("the answer is lost")
         return result

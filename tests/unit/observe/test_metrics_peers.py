@@ -18,7 +18,7 @@ from service.observe.peers_hub import Hub
 from service.observe.peers_wire import Link, encode_shape, encode_snapshot
 from service.observe.snapshot import Reader
 from tests.support.raw_http import request
-from tests.support.servers import wait_until
+from tests.support.servers import DEADLINE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,9 @@ class Worker:
         self.counter = Counter("gatekey_things", "Things.", registry=None)
         self.counter.inc()
         workers = Gauge("gatekey_workers", "Workers.", registry=None)
+        self.gate = threading.Event()  # closed, it keeps the worker from answering
+        self.gate.set()
+        workers.set_function(lambda: float(self.gate.wait(DEADLINE)))
         self.reader = Reader([self.counter, workers], {})
         self.link = hub.link()
         self.peer = Peer(self.link, self.reader)
@@ -44,11 +47,6 @@ class Worker:
 
     def say(self, data: bytes) -> None:
         self.link.questions.sendall(data)
-
-    def serve(self) -> None:
-        """From now on answer as a worker does that has said hello."""
-        while asked := len(self.link.questions.recv(100)):
-            self.say(self.word(answers=asked))
 
     def die(self) -> None:
         """As a process that is killed: its side is closed without a word."""
@@ -98,13 +96,14 @@ def test_a_silent_worker_counts_with_its_last_word() -> None:
 
 
 def test_a_worker_that_wakes_up_answers_everything_at_once() -> None:
-    """Its answer to old questions is as good as one to the newest, and it is whole again."""
-    with service(speaking=1, silent=1) as (hub, workers):
-        assert [told(hub)["gatekey_workers"] for _ in range(3)] == [1, 1, 1]
+    """Its answer to the questions that came meanwhile is one, and it is whole again."""
+    with service(speaking=2) as (hub, workers):
+        workers[1].gate.clear()
+        assert [told(hub)["gatekey_workers"] for _ in range(4)] == [1, 1, 1, 1]
         workers[1].counter.inc(5)
-        threading.Thread(target=workers[1].serve, daemon=True).start()
+        workers[1].gate.set()
         wait_until(lambda: told(hub) == {"gatekey_things_total": 7, "gatekey_workers": 2}, "it is back")
-        assert told(hub) == {"gatekey_things_total": 7, "gatekey_workers": 2}
+        assert [told(hub)["gatekey_workers"] for _ in range(4)] == [2, 2, 2, 2]
 
 
 def test_half_an_answer_is_none_until_the_rest_comes() -> None:
