@@ -185,11 +185,13 @@ class _Job:
         self._connected = True
         timer = loop.call_at(self._deadline, self._give_up, connection)
         try:
-            if not (self._writes or self._connector.pgbouncer or self._within > STATEMENT_TIMEOUT):
+            # A single statement needs no transaction behind a pooler either: without a name it is parsed where it is run.
+            is_long = self._within > STATEMENT_TIMEOUT and not self._connector.pgbouncer
+            if not (self._writes or is_long):
                 return await self._operation(connection)
             async with connection.transaction():
                 self._begun = True
-                if self._connector.pgbouncer or self._within > STATEMENT_TIMEOUT:
+                if is_long:
                     await connection.execute(f"SET LOCAL statement_timeout = {int(self._within * 1_000) + 1_000}")
                 return await self._operation(connection)
         finally:

@@ -8,10 +8,10 @@ read, right before it. The driver's errors end here (``backends.redis_errors``).
 from __future__ import annotations
 
 import asyncio
-import math
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.asyncio.connection import BlockingConnectionPool, Connection, RedisSSLContext, SSLConnection
@@ -74,7 +74,9 @@ def connection_arguments(options: RedisOptions) -> dict[str, Any]:
         "db": options.db,
         "username": options.username,
         "password": options.password,
-        "socket_timeout": READ_TIMEOUT,
+        # no wait of the driver's for a socket: it sends through asyncio.wait_for, which in Python 3.11 may swallow its
+        # caller's cancellation, and costs a task for each command; every conversation here has a deadline of its own
+        "socket_timeout": None,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         # one more try where a connection breaks, none where the server is silent: that would double the wait
         "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
@@ -209,8 +211,7 @@ class Wire:
                 seconds, microseconds = checked(clock)
                 deadline = int(seconds) * 1_000_000 + int(microseconds) + int((wait - _MARGIN) * 1_000_000)
                 head = (self._names.prefix, deadline, marker, self._names.changes)
-                async with asyncio.timeout(wait):
-                    reply = await _call_script(connection, script, (*head, *arguments), ask=_ask_patiently)
+                reply = await _call_script(connection, script, (*head, *arguments), ask=partial(_ask, within=wait))
         status, *rest = await self._accepted(reply)
         if status == b"late":
             raise StoreUnavailable("redis: the server came to the write too late, nothing was written")
@@ -229,8 +230,8 @@ class Wire:
     async def write_and_wait(self, first: Command, then: Command, *, wait: float) -> Any:
         """The answer to ``then``, sent right after ``first`` on the same connection; neither is repeated."""
         with translated():
-            async with self._borrowed() as connection, asyncio.timeout(wait):
-                written, reply = await _ask_patiently(connection, (first, then))
+            async with self._borrowed() as connection:
+                written, reply = await _ask(connection, (first, then), within=wait)
         await self._accepted(written)
         return await self._accepted(reply)
 
@@ -248,7 +249,8 @@ class Wire:
         pool = self._pool
         if pool is None:
             raise StoreClosed("the redis store is not open")
-        connection: Connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # the driver's
+        async with asyncio.timeout(POOL_TIMEOUT):  # for one that is free, or connected and logged in
+            connection: Connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # the driver's
         try:
             yield connection
         finally:
@@ -279,28 +281,19 @@ async def _ask_again(connection: Connection, commands: Sequence[Command]) -> lis
         return await _ask(connection, commands)
 
 
-async def _ask(connection: Connection, commands: Sequence[Command]) -> list[Any]:
-    """Each answer within ``READ_TIMEOUT``."""
-    return await _converse(connection, commands, within=None)
-
-
-async def _ask_patiently(connection: Connection, commands: Sequence[Command]) -> list[Any]:
-    """As long as the caller's own deadline lasts."""
-    return await _converse(connection, commands, within=math.inf)
-
-
-async def _converse(connection: Connection, commands: Sequence[Command], *, within: float | None) -> list[Any]:
+async def _ask(connection: Connection, commands: Sequence[Command], *, within: float = READ_TIMEOUT) -> list[Any]:
     """Send all, read all; a connection of which not everything was read is of no use any more."""
     try:
-        await connection.send_packed_command(connection.pack_commands(commands))
-        return [await _reply(connection, within) for _ in commands]
+        async with asyncio.timeout(within):
+            await connection.send_packed_command(connection.pack_commands(commands))
+            return [await _reply(connection) for _ in commands]
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
 
 
-async def _reply(connection: Connection, within: float | None) -> Any:
+async def _reply(connection: Connection) -> Any:
     try:
-        return await connection.read_response(timeout=within)
+        return await connection.read_response()
     except ResponseError as error:
         return error

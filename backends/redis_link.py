@@ -7,7 +7,6 @@ give the pushes to.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +100,7 @@ class Link:
         error: ResponseError | None = None
         reply = None
         try:
-            reply = await self._connection.read_response(push_request=True, timeout=math.inf)
+            reply = await self._connection.read_response(push_request=True)
         except ResponseError as refusal:
             error = refusal
         if reply is _PUSHED:

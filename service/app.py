@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from backends.errors import StoreUnavailable
 from backends.factory import create_store
 from backends.guard import GuardedStore
 from service import __version__
@@ -196,16 +197,24 @@ class Management:
 
 
 @asynccontextmanager
-async def management(settings: Settings) -> AsyncIterator[Management]:
-    """Open the store for a command, and close it; raises what ``build`` raises, the store's errors come through."""
+async def management(settings: Settings, *, opened: bool = True) -> AsyncIterator[Management]:
+    """The store for a command, ``opened`` or as it is made (to prepare it), closed at the end.
+
+    Raises what ``build`` raises, the store's errors come through, and ``StoreUnavailable`` at the end where a change is
+    stored and its entry in the audit trail is not.
+    """
     store, peppers, clock = _store_of(settings), settings.make_peppers(), SystemClock()
     audit = AuditTrail(store.journal, clock=clock)
-    await store.open()
+    if opened:
+        await store.open()
     try:
         yield Management(store, _manager(settings, store, peppers, clock, audit), peppers, clock)
-        await audit.flush()
     finally:
+        if audit.kept:
+            await audit.flush()
         await store.close()
+    if audit.kept:
+        raise StoreUnavailable("the change is stored, but the store does not take its entry in the audit trail")
 
 
 def create_app(

@@ -47,7 +47,10 @@ class SettingsError(Exception):
 
 
 class Settings(BaseModel):
-    """All settings of contract 5 by their names in lower case, with their defaults. Times are seconds, but ``…_retention`` are days."""
+    """All settings of contract 5 by their names in lower case, with their defaults.
+
+    Times are seconds, but ``…_retention`` are days.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 

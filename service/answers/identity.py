@@ -1,5 +1,6 @@
-"""The headers of an allow: identity (contract 3), all of it every time, so that a proxy overwrites what a client forged;
-and, for a secret from before a rotation, that its days are numbered.
+"""The headers of an allow: the identity, and that the days of a secret from before a rotation are numbered.
+
+Identity (contract 3) is all there every time, so that a proxy overwrites what a client forged.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from service.auth.cache import Overloaded
 from service.auth.decision import Decision, Source
 from service.auth.evaluate import evaluate
 from service.auth.peppers import SecretMatch, UnknownPepper
-from service.auth.reasons import REASONS, Outcome, Reason
+from service.auth.reasons import Reason
 
 if TYPE_CHECKING:
     from service.auth.cache import CacheEntry, KeyCache
@@ -136,9 +136,7 @@ class Authenticator:
             return Decision(Reason.OVERLOADED)
         return Decision(Reason.STORE_CORRUPT if isinstance(error, StoreCorrupt) else Reason.STORE_UNAVAILABLE)
 
-    def _judge(
-        self, request: AccessRequest, credentials: Credentials, loaded: LoadedKey, source: Source
-    ) -> Decision:
+    def _judge(self, request: AccessRequest, credentials: Credentials, loaded: LoadedKey, source: Source) -> Decision:
         """What the rules say of this key; where its secret cannot be checked by this installation, that."""
         record, wall = loaded.record, self._clock.wall()
         previous = record.previous_secret

@@ -37,7 +37,7 @@ def command(*, check: bool, as_json: bool) -> None:
         await parts.store.ping()
         return ()
 
-    steps = on_store(migrate, prepared=False)
+    steps = on_store(migrate, prepared=False, opened=check)
     if as_json:
         print_json({"steps": list(steps)})
         return

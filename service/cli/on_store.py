@@ -47,16 +47,17 @@ def operator() -> Actor:
     return Actor(organization_id=OPERATORS, name=f"command:{_user()}", scopes=(), unlimited=True)
 
 
-def on_store(operation: Callable[[Management], Awaitable[T]], *, prepared: bool = True) -> T:
+def on_store(operation: Callable[[Management], Awaitable[T]], *, prepared: bool = True, opened: bool = True) -> T:
     """What ``operation`` gives on the open store; ends the command with one line where it cannot.
 
-    ``prepared``: the store must be ready, so that a missing migration is told before anything is written.
+    ``prepared``: the store must be ready, so that a missing migration is told before anything is written. ``opened`` is
+    false for what prepares it: SQLite would do so itself.
     """
     settings = settings_or_fail()
     if settings.in_memory:
         raise Failed(_IN_MEMORY)
     try:
-        return asyncio.run(_run(settings, operation, prepared=prepared))
+        return asyncio.run(_run(settings, operation, prepared=prepared, opened=opened))
     except (StoreError, ManageError) as error:
         raise Failed(_words(error)) from None
     except (click.ClickException, BrokenPipeError):  # whoever read the output has gone: click ends quietly
@@ -67,13 +68,15 @@ def on_store(operation: Callable[[Management], Awaitable[T]], *, prepared: bool 
         raise Failed(f"the command failed by a defect: {type(error).__name__} in {where}") from error
 
 
-async def _run(settings: Settings, operation: Callable[[Management], Awaitable[T]], *, prepared: bool) -> T:
+async def _run(
+    settings: Settings, operation: Callable[[Management], Awaitable[T]], *, prepared: bool, opened: bool
+) -> T:
     from service.app import management  # here: it loads the whole service, which wrong usage need not wait for
 
     async with AsyncExitStack() as stack:
         stack.enter_context(_log_to_stderr())
         try:
-            parts = await stack.enter_async_context(management(settings))
+            parts = await stack.enter_async_context(management(settings, opened=opened))
         except ValueError as error:  # what a store says about its URL
             raise Failed(f"GATEKEY_STORE_URL: {error}") from None
         if prepared:

@@ -115,8 +115,8 @@ async def pooled(schema: str, port: int) -> AsyncIterator[Callable[..., Postgres
 
 
 async def many_finds(store: PostgresKeyStore) -> None:
-    for _ in range(3):
-        found = await asyncio.gather(*(store.find(f"k{number % (KEYS + 10)}") for number in range(240)))
+    for _ in range(6):
+        found = await asyncio.gather(*(store.find(f"k{number % (KEYS + 10)}") for number in range(120)))
         for number, item in enumerate(found):
             name = f"k{number % (KEYS + 10)}"
             present = number % (KEYS + 10) < KEYS

@@ -126,9 +126,12 @@ def _rotation(record: KeyRecord, last: LastUse | None, now: datetime) -> Rotatio
         return None
     if record.previous_expires_at is not None and record.previous_expires_at <= now:
         return None
+    used = None if last is None else last.previous_secret_used_at
+    if used is not None and record.rotated_at is not None and used < record.rotated_at:
+        used = None  # that was an earlier rotation
     return RotationView(
         rotated_at=record.rotated_at,
         previous_expires_at=record.previous_expires_at,
         grace_seconds=record.previous_grace,
-        previous_secret_used_at=None if last is None else last.previous_secret_used_at,
+        previous_secret_used_at=used,
     )
