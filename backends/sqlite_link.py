@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from backends.errors import StoreError, StoreUnavailable
+from backends.sqlite_file import StoreGone
 from backends.sqlite_schema import check_schema
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Link:
                 connection.execute("ROLLBACK")
             raise
         if self._file.identity() != self._file.held[self]:
-            raise StoreUnavailable("the SQLite file was replaced during the write")
+            raise StoreGone("the SQLite file was replaced during the write")
 
     def check_wanted(self) -> None:
         """Raises ``StoreUnavailable`` when the call was interrupted; long calls ask between their steps."""

@@ -90,7 +90,7 @@ class AuditTrail:
             hash="",
         )
         if self.kept >= self._most_kept:
-            _log.error("audit_entry_lost", entry={name: str(getattr(entry, name)) for name in entry.__slots__})
+            _tell_lost(entry)
             return
         self._chains.setdefault(organization_id, deque()).append(_Kept(entry))
         async with self._lock:
@@ -107,6 +107,12 @@ class AuditTrail:
         """Try once to write what is kept."""
         async with self._lock:
             await self._write()
+
+    def abandon(self) -> None:
+        """Say in the log, as a whole, what could not be written: the process ends, and the log is what is left of it."""
+        for kept in [item for chain in self._chains.values() for item in chain]:
+            _tell_lost(kept.entry)
+        self._chains.clear()
 
     async def _write(self) -> None:
         try:
@@ -148,6 +154,10 @@ class AuditTrail:
         """Whether an attempt of which nobody knows the outcome did happen."""
         page = await self._journal.list_audit(attempt.organization_id, after=str(attempt.seq - 1), limit=1)
         return any(entry.hash == attempt.hash for entry in page.items)
+
+
+def _tell_lost(entry: AuditEntry) -> None:
+    _log.error("audit_entry_lost", entry={name: str(getattr(entry, name)) for name in entry.__slots__})
 
 
 def _json(values: Mapping[str, Any] | None) -> str:

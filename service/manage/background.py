@@ -59,6 +59,7 @@ class Background:
         """Write what is still in memory; after ``run`` has ended."""
         await self._usage.flush()
         await self._audit.flush()
+        self._audit.abandon()
 
 
 async def _kept_running(name: str, run: Callable[[], Awaitable[None]]) -> None:

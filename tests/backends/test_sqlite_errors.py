@@ -65,6 +65,7 @@ def test_what_names_a_path_or_a_value_is_not_repeated(error: Exception, expected
         raise error
     assert "telltale" not in str(caught.value)
     assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None
 
 
 def test_what_is_not_of_sqlite_passes() -> None:

@@ -114,6 +114,27 @@ async def test_a_cancelled_write_that_waits_does_not_happen(store: SqliteKeyStor
     assert await store.find("one") is not None
 
 
+async def test_who_cancels_a_write_under_way_leaves_when_it_is_over(store: SqliteKeyStore) -> None:
+    """And finds what will be there: here it was not committed yet, so it is rolled back."""
+    gate = threading.Event()
+
+    def write(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM api_keys")
+        gate.wait(30)
+
+    call = asyncio.ensure_future(store._write(write))
+    await until(lambda: store.connections.used > 0)
+    call.cancel()
+    assert await store.find("one") is not None
+    assert not call.done()
+    gate.set()
+    await asyncio.wait({call})
+    assert call.cancelled()
+    assert await store.find("one") is not None
+    await store.set_state("key_one", KeyState.DISABLED, now=START)
+    assert await store.find("one") is not None
+
+
 async def test_a_cancelled_import_stops_in_the_middle(store: SqliteKeyStore) -> None:
     """Nothing of it is there, and the next write does not wait for its end."""
     records = [make_key(f"k{number}") for number in range(5_000)]

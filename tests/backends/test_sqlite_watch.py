@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from contextlib import closing
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backends.errors import StoreUnavailable
 from backends.records import KeyState, Origin
 from backends.sqlite import SqliteKeyStore
 from tests.support.clock import START
@@ -168,6 +170,31 @@ async def test_a_restored_list_of_changes_is_everything(store: SqliteKeyStore, p
         found = await store.find("k1")
     assert found is not None
     assert found.key.state is KeyState.ACTIVE
+
+
+async def test_another_store_in_the_same_file_is_everything(store: SqliteKeyStore, path: Path) -> None:
+    """Though its list of changes is as long: its marker is another one."""
+    strange = SqliteKeyStore(path.with_name("strange.db"))
+    await strange.open()
+    await strange.add_organization(make_organization())
+    await strange.add_many([], [make_key("strange")])
+    await strange.close()
+    async with watching(store) as recorder:
+        with closing(sqlite3.connect(path.with_name("strange.db"))) as source, closing(sqlite3.connect(path)) as target:
+            source.backup(target)
+        await recorder.until(EVERYTHING)
+    assert await store.find("strange") is not None
+
+
+async def test_a_barrier_ends_with_the_watch(store: SqliteKeyStore, path: Path) -> None:
+    """However long it would have waited for a sign of life."""
+    async with watching(store):
+        by_hand(path, "DELETE FROM meta")
+        (watcher,) = store._watchers
+        barrier = asyncio.ensure_future(watcher.barrier(limit=3600))
+        await asyncio.sleep(0)
+    with pytest.raises(StoreUnavailable):
+        await barrier
 
 
 async def test_a_watch_that_ends_takes_its_thread_with_it(store: SqliteKeyStore) -> None:
