@@ -52,9 +52,9 @@ __all__ = [
     "connection_arguments",
 ]
 
-CONNECT_TIMEOUT: Final = 1.0  # seconds, as all of these
+CONNECT_TIMEOUT: Final = 1.0  # seconds, as all of these; to connect and log in, with the wait for a place in the pool
+POOL_TIMEOUT: Final = 0.5
 READ_TIMEOUT: Final = 1.0
-POOL_TIMEOUT: Final = 1.0
 WRITE_TIMEOUT: Final = 5.0
 _MARGIN: Final = 0.5  # between a script's own deadline and its caller's, for the answer's way back
 _SETTLING: Final = 1.0
@@ -249,7 +249,7 @@ class Wire:
         pool = self._pool
         if pool is None:
             raise StoreClosed("the redis store is not open")
-        async with asyncio.timeout(POOL_TIMEOUT):  # for one that is free, or connected and logged in
+        async with asyncio.timeout(CONNECT_TIMEOUT):
             connection: Connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # the driver's
         try:
             yield connection

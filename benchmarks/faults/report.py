@@ -23,7 +23,7 @@ _REVOCATION: Final = (
 _REVOKED: Final = 0.1  # seconds, at the 99th percentile
 _ANSWERED: Final = 0.5  # seconds: the store's time-out of 0.25 s, and what a busy machine adds
 _RECOVERED: Final = 2.0  # seconds
-_WRITTEN: Final = 6.0  # seconds: writes have 5
+_WRITTEN: Final = 10.5  # seconds: a change reads and then writes, and each has 5
 
 
 def figures(delays: dict[str, Delays], seen: dict[str, dict[str, Seen]], *, machine: str) -> str:

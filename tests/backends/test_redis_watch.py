@@ -161,8 +161,15 @@ async def test_switching_an_organization_is_told_once(hand: Hand) -> None:
 # -- what is behind them ------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is looked through at every sign of life."""
+    monkeypatch.setattr("backends.redis_watch._LOG", 0.0)
+
+
+@pytest.mark.usefixtures("hasty")
 async def test_a_change_that_was_not_announced_is_found_in_the_log(hand: Hand) -> None:
-    """Every few seconds, with the time of its writing; a change of everything too."""
+    """With the time of its writing; a change of everything too."""
     async with watching(hand.store) as recorder:
         hand.ask("XADD", hand.own("log"), "*", "k", "silent", "at", "1700000000000000")
         hand.ask("XADD", hand.own("log"), "*", "a", "", "at", "1700000000000000")
@@ -175,6 +182,7 @@ async def test_a_change_that_was_not_announced_is_found_in_the_log(hand: Hand) -
         assert origins == [Origin.KEY], "what was announced is not told again"
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_log_without_what_was_there_means_that_anything_may_have_changed(hand: Hand) -> None:
     """It was cut shorter than what was missed, or is another server's."""
     async with watching(hand.store) as recorder:
@@ -187,8 +195,7 @@ async def test_a_log_without_what_was_there_means_that_anything_may_have_changed
 
 async def test_the_log_is_kept_short(hand: Hand) -> None:
     """Some ten thousand entries."""
-    for name in ("log",):
-        hand.ask("EVAL", "for i = 1, 20000 do redis.call('XADD', KEYS[1], '*', 'k', i) end", 1, hand.own(name))
+    hand.ask("EVAL", "for i = 1, 20000 do redis.call('XADD', KEYS[1], '*', 'k', i) end", 1, hand.own("log"))
     await hand.store.set_state("key_one", KeyState.DISABLED, now=START)
     assert 10_000 <= hand.ask("XLEN", hand.own("log")) < 10_500
 
