@@ -65,8 +65,8 @@ class Imports:
         await self._take_back(import_id)
         return True
 
-    async def _begin(self, import_id: str, *, patience: float = _PATIENCE) -> None:
-        until = time.monotonic() + patience
+    async def _begin(self, import_id: str, *, patience: float | None = None) -> None:
+        until = time.monotonic() + (_PATIENCE if patience is None else patience)
         while True:
             status, *left = await self._wire.run(BEGIN_IMPORT, import_id, _LEASE)
             if status == b"done":

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Listing"]
 
 _BATCH: Final = 250
+"""Records in one answer; there may be large ones."""
+_STEP: Final = 1_000
 _MOST_READ: Final = 5_000
 """Keys that one call looks through; where few of them match, a page ends early."""
 
@@ -42,10 +44,12 @@ class Listing:
         """See the contract."""
         check_limit(limit)
         zset = "keys" if where.organization_id is None else f"keys:{where.organization_id}"
+        is_filtered = where != KeyFilter(organization_id=where.organization_id)
+        step = _STEP if is_filtered else limit + 1  # the page and one more in a single step
         found: list[KeyRecord] = []
-        for _ in range(_MOST_READ // _BATCH):
-            batch = min(_BATCH, limit + 1) if where == KeyFilter(organization_id=where.organization_id) else _BATCH
-            last, records = await self._batch(zset, after, batch)
+        hidden: set[str] = set()
+        for _ in range(_MOST_READ // _STEP):
+            last, records = await self._step(zset, after, step, hidden)
             used = await self._last_use(records) if where.last_used_before is not None else {}
             found += [record for record in records if _matches(record, used.get(record.key_id), where)]
             if last is None or len(found) > limit:
@@ -56,9 +60,10 @@ class Listing:
     async def count_peppers(self) -> Mapping[int, int]:
         """See the contract."""
         counts: dict[int, int] = {}
+        hidden: set[str] = set()
         after: str | None = ""
         while after is not None:
-            after, records = await self._batch("keys", after, _BATCH)
+            after, records = await self._step("keys", after, _STEP, hidden)
             for record in records:
                 for secret in filter(None, (record.secret, record.previous_secret)):
                     counts[secret.pepper_version] = counts.get(secret.pepper_version, 0) + 1
@@ -77,19 +82,26 @@ class Listing:
         organizations = [item for raw in found[:limit] if raw is not None for item in _organizations(raw)]
         return Page(tuple(organizations), after)
 
-    async def _batch(self, zset: str, after: str, count: int) -> tuple[str | None, list[KeyRecord]]:
-        """Some records in order, and the last identifier that was looked at: ``None`` where no more follow."""
+    async def _step(self, zset: str, after: str, count: int, hidden: set[str]) -> tuple[str | None, list[KeyRecord]]:
+        """Some records in order, and the last identifier that was looked at: ``None`` where no more follow.
+
+        ``hidden`` are the imports that were under way at an earlier step: it grows by those of this one.
+        """
         marker, listed, key_ids, addresses = await self._wire.evaluate(LIST, zset, _from(after), count)
         self._wire.proved(marker)
-        imports = Switches.decode(listed).imports
-        names = [None if address is None else self._names.record(address) for address in addresses]
-        asked = [name for name in names if name is not None]
-        held = iter(checked((await self._wire.ask(("MGET", *asked)))[0]) if asked else ())
+        hidden |= Switches.decode(listed).imports
+        placed = [
+            (key_id.decode(), self._names.record(address))
+            for key_id, address in zip(key_ids, addresses, strict=True)
+            if address is not None
+        ]
         records = []
-        for key_id, name in zip(key_ids, names, strict=True):
-            raw = None if name is None else next(held)
-            if raw is not None and import_of(raw) not in imports:
-                records += _decoded(raw, key_id.decode())
+        for start in range(0, len(placed), _BATCH):
+            batch = placed[start : start + _BATCH]
+            (held,) = await self._wire.ask(("MGET", *(name for _, name in batch)))
+            for (key_id, _), raw in zip(batch, checked(held), strict=True):
+                if raw is not None and import_of(raw) not in hidden:
+                    records += _decoded(raw, key_id)
         return (key_ids[-1].decode() if len(key_ids) == count else None), records
 
     async def _last_use(self, records: list[KeyRecord]) -> Mapping[str, LastUse]:

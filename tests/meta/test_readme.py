@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +17,10 @@ import pytest
 from service.answers.http_errors import http_error
 from service.auth.keyfile import read_key_lines
 from tests.cli.curl_lines import paste
+from tests.support import leaks, raw_http
 from tests.support.clock import START
 from tests.support.keys import PEPPERS
-from tests.support.servers import GatekeyServer, gatekey, wait_until
+from tests.support.servers import DEADLINE, GatekeyServer, clean_environment, gatekey, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +111,31 @@ def test_the_readmes_import_file_can_be_imported() -> None:
     """Its line is a key."""
     seed = read_key_lines(KEYS.encode().splitlines(), peppers=PEPPERS, now=START)
     assert [record.api_key for record in seed.records] == ["acme-orders"]
+
+
+def test_the_readmes_lines_for_a_store_make_keys_that_pass(tmp_path: Path) -> None:
+    """Pasted into a shell as they stand, in an empty folder, but for the service, which is started on a free port."""
+    (block,) = re.findall(r"```sh\n(export GATEKEY_STORE_URL.*?)gatekey serve\n```", README, re.DOTALL)
+    script = "set -eu\n" + block + "env | grep ^GATEKEY_ >&2\n"
+    environ = {**clean_environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["/bin/bash", "-c", script],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    settings = dict(line.split("=", 1) for line in done.stderr.splitlines() if line.startswith("GATEKEY_"))
+    *_, made = done.stdout.split("key_id")
+    fields = dict(re.findall(r"^(api_key|secret_token) +(\S+)$", made, re.MULTILINE))
+    leaks.register(fields["secret_token"])
+    lines = [("Host", "api.acme.example"), ("X-Api-Key", fields["api_key"]), ("X-Secret-Token", fields["secret_token"])]
+    with gatekey(env={**settings, "GATEKEY_WORKERS": "2"}, cwd=tmp_path) as server:
+        answer = raw_http.request(server.port, "GET", "/v1/whoami", lines)
+    assert answer.status == 200
+    assert answer.json()["name"] == "orders, nightly job"
 
 
 def test_the_readmes_test_command_is_make_test() -> None:

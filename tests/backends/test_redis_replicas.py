@@ -1,0 +1,119 @@
+"""A primary and its copy: what is durable, what a copy must not answer, and a fail-over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backends.errors import StoreUnavailable
+from backends.records import FoundKey, KeyState
+from tests.support.clock import START
+from tests.support.keys import make_key
+from tests.support.recorder import EVERYTHING, HEARTBEAT, watching
+from tests.support.redis_kind import by_hand
+from tests.support.redis_server import RedisServer, debian_redis, valkey
+from tests.support.servers import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ONE = FoundKey(make_key("one"), organization_is_active=True)
+
+
+@pytest.fixture(scope="module", params=["valkey", "redis"])
+def pair(request: pytest.FixtureRequest, require_all: bool) -> Iterator[tuple[RedisServer, RedisServer]]:  # noqa: FBT001 - a fixture
+    """A primary, and a copy that is in step with it."""
+    program = valkey() if request.param == "valkey" else debian_redis()
+    if program is None:
+        (pytest.fail if require_all else pytest.skip)(f"there is no {request.param} on this machine")
+    primary = RedisServer(program, "--repl-diskless-sync-delay", "0")
+    copy = RedisServer(program)
+    follow(copy, primary)
+    yield primary, copy
+    copy.stop()
+    primary.stop()
+
+
+def follow(copy: RedisServer, primary: RedisServer) -> None:
+    copy.ask("REPLICAOF", primary.host, primary.port)
+    wait_until(lambda: copy.ask("INFO", "replication")["master_link_status"] == "up", "the copy is in step")
+
+
+async def test_a_write_that_the_copy_has_is_durable(pair: tuple[RedisServer, RedisServer]) -> None:
+    """Both have it when the call returns."""
+    primary, copy = pair
+    async with by_hand(primary) as hand:
+        await hand.store.set_state("key_one", KeyState.REVOKED, now=START)
+        assert await hand.store.replicate() is True
+        assert b'"state":"revoked"' in copy.ask("GET", hand.record("one"))
+
+
+async def test_a_write_that_a_copy_has_not_confirmed_is_not_durable(pair: tuple[RedisServer, RedisServer]) -> None:
+    """The copy stands still, and still counts as one; when it goes on, all is well."""
+    primary, copy = pair
+    async with by_hand(primary) as hand:
+        copy.pause()
+        try:
+            await hand.store.set_state("key_one", KeyState.REVOKED, now=START)
+            assert await hand.store.replicate() is False
+        finally:
+            copy.resume()
+        assert await hand.store.replicate() is True
+        assert b'"state":"revoked"' in copy.ask("GET", hand.record("one"))
+
+
+async def test_a_copy_answers_nothing(pair: tuple[RedisServer, RedisServer]) -> None:
+    """It may be behind: a key that is revoked would pass. Whatever is asked is told to name the primary."""
+    primary, copy = pair
+    async with by_hand(primary) as hand:
+        assert await hand.store.replicate()
+        store = hand.another(hand.url.replace(f":{primary.port}/", f":{copy.port}/"))
+        await store.open()
+        for call in (store.find("one"), store.ping(), store.set_state("key_one", KeyState.REVOKED, now=START)):
+            with pytest.raises(StoreUnavailable, match="read-only, a replica"):
+                await call
+        with pytest.raises(StoreUnavailable, match="read-only, a replica"):
+            await store.migrate()
+        await store.close()
+
+
+async def test_a_primary_that_becomes_a_copy_takes_no_write_and_then_answers_nothing(
+    pair: tuple[RedisServer, RedisServer],
+) -> None:
+    """Connections that are open learn it at their next write; then all are made anew, wherever the name leads by then."""
+    primary, copy = pair
+    async with by_hand(primary) as hand, watching(hand.store) as recorder:
+        assert await hand.store.find("one") == ONE
+        assert await hand.store.replicate()
+        copy.ask("REPLICAOF", "NO", "ONE")
+        try:
+            follow(primary, copy)
+            for _ in range(2):
+                with pytest.raises(StoreUnavailable, match="read-only, a replica"):
+                    await hand.store.set_state("key_one", KeyState.REVOKED, now=START)
+            with pytest.raises(StoreUnavailable, match="read-only, a replica"):
+                await hand.store.find("one")
+            hand.ask("CLIENT", "KILL", "TYPE", "pubsub")  # as a sentinel does
+            await asyncio.sleep(0)
+        finally:
+            primary.ask("REPLICAOF", "NO", "ONE")
+            recorder.events.clear()
+            follow(copy, primary)
+        assert await hand.store.find("one") == ONE
+        await recorder.until(EVERYTHING)
+        await recorder.until(HEARTBEAT)
+
+
+async def test_a_server_alone_has_no_copy_to_wait_for(pair: tuple[RedisServer, RedisServer]) -> None:
+    """Nothing is written for it."""
+    primary, copy = pair
+    copy.ask("REPLICAOF", "NO", "ONE")
+    try:
+        wait_until(lambda: primary.ask("INFO", "replication")["connected_slaves"] == 0, "the copy has left")
+        async with by_hand(primary) as hand:
+            assert await hand.store.replicate() is True
+            assert hand.ask("EXISTS", hand.own("waits")) == 0
+    finally:
+        follow(copy, primary)
