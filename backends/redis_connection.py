@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from redis.asyncio.connection import BlockingConnectionPool, Connection, RedisSSLContext, SSLConnection
 from redis.asyncio.retry import Retry
@@ -30,7 +31,7 @@ from redis.exceptions import (
 
 from backends.errors import StoreClosed, StoreNotReady, StoreUnavailable
 from backends.records import Connections
-from backends.redis_errors import FAILURES, Unfit, translated, unavailable
+from backends.redis_errors import Unfit, translated, unavailable
 from backends.redis_keys import BUCKETS
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ class Wire:
         self._names = names
         self._epochs = epochs
         self._pool: BlockingConnectionPool | None = None
+        self._made: WeakSet[Connection] = WeakSet()
 
     @property
     def is_open(self) -> bool:
@@ -164,11 +166,10 @@ class Wire:
             )
 
     async def close(self) -> None:
-        """Give every connection back; bounded by ``CONNECT_TIMEOUT`` where the server hangs."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            with suppress(*FAILURES):  # what was broken already is no news; nothing is left of it
-                await pool.aclose()
+        """Drop every connection; whoever waits on one hears that it is broken."""
+        self._pool = None
+        for connection in tuple(self._made):
+            await drop(connection)
 
     async def ask(self, *commands: Command) -> list[Any]:
         """The answers to commands that only read, in order; one that was refused is a ``ResponseError`` in its place."""
@@ -251,10 +252,13 @@ class Wire:
             raise StoreClosed("the redis store is not open")
         async with asyncio.timeout(CONNECT_TIMEOUT):
             connection: Connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # the driver's
+        self._made.add(connection)
         try:
             yield connection
         finally:
             await pool.release(connection)
+            if self._pool is not pool:  # closed meanwhile, and nobody will look into that pool again
+                await drop(connection)
 
 
 def checked(reply: Any) -> Any:
@@ -262,6 +266,14 @@ def checked(reply: Any) -> Any:
     if isinstance(reply, ResponseError):
         raise unavailable(reply)
     return reply
+
+
+async def drop(connection: Connection) -> None:
+    """End a connection at once. The driver says farewell first, for which TLS waits until the server answers."""
+    writer = connection._writer  # noqa: SLF001 - there is no other way to it
+    if writer is not None:
+        writer.transport.abort()
+    await connection.disconnect(nowait=True)
 
 
 async def _call_script(connection: Connection, script: Script, arguments: Sequence[Argument], *, ask: _Ask) -> Any:
@@ -288,7 +300,7 @@ async def _ask(connection: Connection, commands: Sequence[Command], *, within: f
             await connection.send_packed_command(connection.pack_commands(commands))
             return [await _reply(connection) for _ in commands]
     except BaseException:
-        await connection.disconnect(nowait=True)
+        await drop(connection)
         raise
 
 

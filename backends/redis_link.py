@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from backends.errors import StoreUnavailable
+from backends.redis_connection import drop
 from backends.redis_errors import FAILURES, unavailable
 
 if TYPE_CHECKING:
@@ -76,10 +77,7 @@ class Link:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait({self._reader})
-        writer = self._connection._writer  # noqa: SLF001 - the driver closes politely only, which TLS makes wait for the server
-        if writer is not None:
-            writer.transport.abort()
-        await self._connection.disconnect(nowait=True)
+        await drop(self._connection)
 
     def _check(self) -> None:
         if self._reader is None or not self._reader.done():

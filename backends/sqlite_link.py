@@ -1,6 +1,6 @@
 """One thread's connection: made at its first use, and made anew when another file has taken the place of the one it reads.
 
-Every use looks at the place first (two system calls), so a file that is gone is never read on, and one that was restored is
+Every use looks at the place first (three system calls), so a file that is gone is never read on, and one that was restored is
 read at once.
 """
 

@@ -169,6 +169,20 @@ async def test_a_migration_keeps_what_is_stored(kind: PostgresKind, schema: str)
         assert await connection.fetchval(f"SELECT epoch FROM {schema}.meta") == "first"  # noqa: S608 - ours
 
 
+async def test_a_column_may_change_its_type_under_statements_that_are_prepared(kind: PostgresKind, schema: str) -> None:
+    """In the next call each connection prepares them again; nobody is told of an error."""
+    async with opened(kind, schema) as store, psql() as connection:
+        await store.migrate()
+        await store.add_many([make_organization()], [make_key("one")])
+        for kind_of_text, kind_of_number in (("varchar", "integer"), ("text", "bigint"), ("varchar", "integer")):
+            assert (await store.find("one")) is not None
+            assert await store.set_state("key_one", KeyState.DISABLED, now=START) is True
+            await connection.execute(
+                f"ALTER TABLE {schema}.keys ALTER name TYPE {kind_of_text}, ALTER version TYPE {kind_of_number}"
+            )
+            assert await store.set_state("key_one", KeyState.ACTIVE, now=START) is True
+
+
 async def test_a_newer_schema_is_used_if_it_says_so_and_else_refused(kind: PostgresKind, schema: str) -> None:
     """The message names both versions and says what to do."""
     async with opened(kind, schema) as store, psql() as connection:

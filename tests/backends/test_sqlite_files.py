@@ -17,7 +17,7 @@ from backends.records import Origin
 from backends.sqlite import SqliteKeyStore
 from backends.sqlite_schema import KEYS
 from tests.support.keys import make_key, make_organization
-from tests.support.recorder import EVERYTHING, HEARTBEAT, watching
+from tests.support.recorder import EVERYTHING, HEARTBEAT, Told, watching
 from tests.support.sqlite_kind import ask, by_hand, folder
 
 if TYPE_CHECKING:
@@ -313,14 +313,20 @@ async def test_a_deleted_file_is_no_empty_store(full: SqliteKeyStore, path: Path
 
 
 async def test_a_file_that_was_away_for_a_while_is_the_same_again(full: SqliteKeyStore, path: Path) -> None:
-    """With what was not yet folded into it."""
+    """With what was not yet folded into it; the silence is told as such."""
     away = path.with_name("away.db")
-    move(path, away)
-    with pytest.raises(StoreUnavailable):
-        await full.find("one")
-    move(away, path)
-    assert await full.find("one") is not None
-    await full.add(make_key("two"))
+    async with watching(full) as recorder:
+        move(path, away)
+        with pytest.raises(StoreUnavailable):
+            await full.find("one")
+        with pytest.raises(StoreUnavailable):
+            await full.barrier()
+        recorder.told.clear()
+        move(away, path)
+        assert await full.find("one") is not None
+        await recorder.wait_for(lambda: len(recorder.told) >= 2)
+        assert recorder.told[0] == Told(EVERYTHING, None, Origin.RECONNECT)
+        await full.add(make_key("two"))
     await full.close()
     assert ask(path, "SELECT count(*) FROM api_keys") == [(2,)]
 

@@ -18,7 +18,7 @@ from backends.sqlite import SqliteKeyStore
 from tests.support.clock import START
 from tests.support.keys import make_key, make_organization
 from tests.support.servers import ROOT, Process, wait_until
-from tests.support.sqlite_kind import by_hand, folder
+from tests.support.sqlite_kind import ask, by_hand, folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -109,6 +109,65 @@ def stopped(pid: int) -> bool:
 def vouches(line: dict[str, Any], moment: float) -> bool:
     """Whether the line says: what was announced before that moment has arrived."""
     return line["what"] == "heartbeat" and bool(line["said_at"] - line["delay"] > moment)
+
+
+async def test_the_log_of_a_deleted_file_does_not_spoil_a_new_one(path: Path, store: SqliteKeyStore) -> None:
+    """Another process, which is paused, holds the deleted one open; it goes on with the new one."""
+    with child("watch", path) as other:
+        other.wait_for(what="heartbeat")
+        os.kill(other.process.pid, signal.SIGSTOP)
+        wait_until(lambda: stopped(other.process.pid), "it is paused")
+        await store.close()
+        delete(path)
+        assert exists(path.with_name("keys.db-wal")), "nothing was left of it"
+        await store.open()
+        assert await store.find("k1") is None
+        await store.add_organization(make_organization("new"))
+        await store.add(make_key("new", organization_id="new"))
+        os.kill(other.process.pid, signal.SIGCONT)
+        wait_until(lambda: len(reconnections(other)) == 2, "it is told that everything may have changed")
+        await store.set_state("key_new", KeyState.REVOKED, now=START)
+        other.wait_for(what="key", api_key="new")
+    await store.close()
+    assert ask(path, "PRAGMA integrity_check") == [("ok",)]
+    assert ask(path, "SELECT organization_id, state FROM api_keys") == [("new", "revoked")]
+
+
+async def test_a_backup_that_is_moved_into_place_is_read_by_all_processes(path: Path, store: SqliteKeyStore) -> None:
+    """And what was written after it is gone for all."""
+    with child("watch", path) as one, child("watch", path) as two:
+        for other in (one, two):
+            other.wait_for(what="heartbeat")
+        by_hand(path, f"VACUUM INTO '{path}.backup'")
+        await store.add_many([], [make_key(f"late{number}") for number in range(300)])
+        move(Path(f"{path}.backup"), path)
+        for other in (one, two):
+            wait_until(lambda: len(reconnections(other)) == 2, "it is told that everything may have changed")  # noqa: B023 - called at once
+        assert await store.find("late7") is None
+        assert await store.find("k7") is not None
+        await store.set_state("key_k7", KeyState.REVOKED, now=START)
+        for other in (one, two):
+            other.wait_for(what="key", api_key="k7")
+    await store.close()
+    assert ask(path, "PRAGMA integrity_check") == [("ok",)]
+    assert ask(path, "SELECT count(*) FROM api_keys") == [(KEYS,)]
+
+
+def reconnections(child: Child) -> list[dict[str, Any]]:
+    """The first one is that of its start."""
+    return [line for line in child.told() if line.get("origin") == "reconnect"]
+
+
+def move(source: Path, target: Path) -> None:
+    source.rename(target)
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def exists(path: Path) -> bool:
+    return path.exists()
 
 
 async def test_a_process_that_is_killed_while_it_writes_leaves_the_file_whole(

@@ -164,14 +164,14 @@ class PostgresServer:
             except ProcessLookupError:
                 continue
 
-    def url(self, *, host: str = "127.0.0.1", port: int | None = None, **options: str) -> str:
+    def url(self, *, host: str = "127.0.0.1", port: int | str | None = None, **options: str) -> str:
         """For a store; the options are those of its query."""
         return store_url(
             user=self.user, password=self.password, host=host, port=port or self.port, database=self.database, **options
         )
 
 
-def store_url(*, user: str, password: str | None, host: str, port: int, database: str, **options: str) -> str:
+def store_url(*, user: str, password: str | None, host: str, port: int | str, database: str, **options: str) -> str:
     """A ``postgresql://`` URL of these parts, which must not need to be encoded."""
     secret = "" if password is None else f":{password}"
     query = "&".join(f"{name}={value}" for name, value in options.items())
@@ -189,7 +189,7 @@ class GivenServer:
         self.port = parts.port or 5432
         self.database = parts.path.removeprefix("/") or self.user
 
-    def url(self, *, host: str | None = None, port: int | None = None, **options: str) -> str:
+    def url(self, *, host: str | None = None, port: int | str | None = None, **options: str) -> str:
         """See ``PostgresServer.url``."""
         return store_url(
             user=self.user,

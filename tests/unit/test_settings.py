@@ -306,6 +306,12 @@ def _outside_memory(name: str) -> dict[str, str]:
     return {variable: value for variable, value in needed.items() if variable != f"GATEKEY_{name.upper()}"}
 
 
+def test_announcements_come_from_the_same_kind_of_store() -> None:
+    """A listen URL of another scheme is a mistake, and neither URL is told."""
+    environ = {**_outside_memory("pepper"), "GATEKEY_PEPPER": PEPPER, "GATEKEY_STORE_LISTEN_URL": "other://host"}
+    assert problems_of(environ) == ("GATEKEY_STORE_LISTEN_URL: must have the scheme of GATEKEY_STORE_URL",)
+
+
 @pytest.mark.parametrize("name", SECRETS)
 def test_every_secret_can_come_from_a_file(name: str, tmp_path: Path) -> None:
     """<NAME>_FILE, in the environment and in gatekey.toml; the line end that editors add is no part of the secret."""

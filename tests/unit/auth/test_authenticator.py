@@ -16,6 +16,7 @@ from service.auth.cache import KeyCache
 from service.auth.credentials import Credentials
 from service.auth.decision import AccessRequest, Decision, Door, Source
 from service.auth.domains import parse_target
+from service.auth.peppers import Peppers
 from service.auth.reasons import REASONS, Outcome, Reason
 from service.auth.secret import Secret
 from service.observe.metrics import Metrics
@@ -287,6 +288,15 @@ async def test_the_previous_secret_passes_until_its_time(world: World) -> None:
     world.clock.advance(0.001)
     assert (await world.decide("rotating", "the-old-one")).reason is Reason.BAD_SECRET
     assert (await world.decide("rotating", "the-new-one")).reason is Reason.OK
+
+
+async def test_a_store_with_another_pepper_verifies_nothing(world: World) -> None:
+    """A stolen dump is worthless: not even its own secrets match under a pepper that is not theirs."""
+    thief = Authenticator(
+        world.cache, peppers=Peppers({1: b"q" * 32}, current=1), clock=world.clock, metrics=world.metrics, budget=5.0
+    )
+    assert (await world.decide()).reason is Reason.OK
+    assert (await thief.decide(world.request())).reason is Reason.BAD_SECRET
 
 
 # -- the three laws -------------------------------------------------------------------------------------------------------
