@@ -71,7 +71,7 @@ def record_from_json(text: str | bytes, *, api_key: str | None = None) -> KeyRec
 def _checked(values: Mapping[str, Any], name: str, check: Callable[[Any], Any]) -> Any:
     try:
         return check(values[name])
-    except (KeyError, ValueError, TypeError, OverflowError):
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError):
         raise StoreCorrupt(f"the stored key's {name} is missing or wrong") from None
 
 

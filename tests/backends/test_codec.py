@@ -279,9 +279,6 @@ def test_a_driver_that_gives_no_aware_time_is_not_believed(value: object) -> Non
         record_from_values({**record_to_values(RECORD), "expires_at": value})
 
 
-@pytest.mark.xfail(
-    raises=RecursionError, strict=True, reason="json.loads raises it for metadata, nobody catches it there"
-)
 def test_metadata_that_nests_too_deep_is_corrupt() -> None:
     """D19 inside a field."""
     with pytest.raises(StoreCorrupt):
