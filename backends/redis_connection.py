@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
 
 from redis.asyncio.connection import BlockingConnectionPool, Connection, RedisSSLContext, SSLConnection
 from redis.asyncio.retry import Retry
@@ -139,7 +138,7 @@ class Wire:
         self._names = names
         self._epochs = epochs
         self._pool: BlockingConnectionPool | None = None
-        self._made: WeakSet[Connection] = WeakSet()
+        self._made: set[Connection] = set()  # as many as the pool has
 
     @property
     def is_open(self) -> bool:
@@ -168,7 +167,8 @@ class Wire:
     async def close(self) -> None:
         """Drop every connection; whoever waits on one hears that it is broken."""
         self._pool = None
-        for connection in tuple(self._made):
+        made, self._made = self._made, set()
+        for connection in made:
             await drop(connection)
 
     async def ask(self, *commands: Command) -> list[Any]:

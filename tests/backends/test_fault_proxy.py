@@ -100,6 +100,19 @@ async def test_a_cut_resets_what_is_open(proxy: FaultProxy, client: Client) -> N
     writer.close()
 
 
+async def test_what_is_lost_stays_lost(proxy: FaultProxy, client: Client) -> None:
+    """New connections are as before, so that the difference shows."""
+    proxy.lose()
+    waiting = asyncio.ensure_future(client.ask())
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    other = Client(reader, writer)
+    for _ in range(3):
+        assert await other.ask() == b"hello, who is there?\n"
+    assert not waiting.done()
+    waiting.cancel()
+    writer.close()
+
+
 @pytest.mark.parametrize(("mode", "asked"), [(Mode.STALL, 1), (Mode.STALL_REPLIES, 2)])
 async def test_a_stall_holds_bytes_back_and_loses_none(
     proxy: FaultProxy, client: Client, mode: Mode, asked: int

@@ -163,6 +163,28 @@ async def test_calls_whose_connections_are_cut_end_at_once(line: Line) -> None:
     await line.works_again()
 
 
+async def test_connections_into_nowhere_are_given_up(line: Line) -> None:
+    """The address moved to another machine, and no packet tells; all that is open is silent for ever."""
+    await asyncio.gather(*(outcome(line.store.find("one")) for _ in range(30)))
+    line.proxy.lose()
+    answers = await asyncio.gather(*(outcome(line.store.find("one")) for _ in range(30)))
+    assert all(answer == ONE or type(answer) is StoreUnavailable for answer in answers)
+    await line.works_again()
+    async with asyncio.timeout(DEADLINE):
+        while await asyncio.gather(*(outcome(line.store.get("key_one")) for _ in range(10))) != [ONE.key] * 10:  # noqa: ASYNC110 - a store has no event
+            await asyncio.sleep(0.02)
+
+
+async def test_an_announcing_line_into_nowhere_is_given_up(line: Line) -> None:
+    """It is silent, so it is made anew, and everything may have changed."""
+    async with watching(line.store) as recorder:
+        line.proxy.lose()
+        recorder.events.clear()
+        await line.direct.set_state("key_two", KeyState.REVOKED, now=START)
+        await recorder.wait_for(lambda: "two" in recorder.events or EVERYTHING in recorder.events)
+        await recorder.until(HEARTBEAT, times=2)
+
+
 @pytest.mark.parametrize("mode", [Mode.STALL, Mode.STALL_REPLIES])
 async def test_nobody_gets_another_ones_answer(line: Line, mode: Mode) -> None:
     """The answers to calls that were given up arrive after all, when their connections are used by others already."""

@@ -1,4 +1,4 @@
-"""A TCP proxy on the loopback that does to a connection what networks do: refuse, reset, close, stall, slow, cut short, garble.
+"""A TCP proxy on the loopback that does to a connection what networks do: refuse, reset, close, stall, lose, slow, cut, garble.
 
 It runs on the loop of the test, so that every change of its mode happens between two steps of whoever is being tested.
 """
@@ -86,6 +86,12 @@ class FaultProxy:
             self.faults += 1
             connection.reset()
 
+    def lose(self) -> None:
+        """Nothing ever comes through what is open now, and nobody is told, as when an address moves to another machine."""
+        for connection in self._open:
+            self.faults += 1
+            connection.is_lost = True
+
     async def _listen(self) -> None:
         if self._server is None:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
@@ -131,6 +137,8 @@ class FaultProxy:
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(_CHUNK):
+                if connection.is_lost:
+                    continue
                 held = await self._hold(is_reply=is_reply)
                 mode = Mode.PASS if held else self.mode  # what was held back comes through unharmed
                 if mode is Mode.RESET or mode is Mode.CLOSE:
@@ -166,6 +174,7 @@ class FaultProxy:
 class _Connection:
     def __init__(self, *writers: asyncio.StreamWriter) -> None:
         self._writers = writers
+        self.is_lost = False
 
     def close(self) -> None:
         """In good order, unless it was reset; what is written already is sent."""
