@@ -10,6 +10,8 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from backends.errors import StoreCorrupt
 from backends.records import KeyRecord, KeyState, SecretHash
 
@@ -138,8 +140,11 @@ def _time_of_text(value: Any) -> datetime:
 
 
 def _metadata(value: Any) -> str:
-    if not isinstance(json.loads(_text(value)), dict):
+    """Strictly JSON: the standard library also takes NaN, 1e999 and half surrogates, which nobody could be shown."""
+    found = orjson.loads(_text(value))
+    if not isinstance(found, dict):
         raise ValueError  # noqa: TRY004 - every defect is the same to the caller
+    orjson.dumps(found)  # raises TypeError where it nests deeper than can be written
     return _text(value)
 
 

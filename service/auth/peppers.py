@@ -93,6 +93,10 @@ class Peppers:
             raise UnknownPepper
         return hmac.compare_digest(hmac.digest(key, data, "sha256"), stored.digest)
 
+    def derived_key(self, purpose: str) -> bytes:
+        """A key of 32 bytes for another purpose than secrets: what is made with it cannot be guessed without the pepper."""
+        return hmac.digest(self._key, b"gatekey " + purpose.encode(), "sha256")
+
     def fingerprint(self, text: str) -> str:
         """12 hex digits that group what is the same without telling what it is, for log lines about unknown keys."""
         return hmac.digest(self._fingerprint_key, text.encode("utf-8", "surrogatepass"), "sha256").hex()[:12]

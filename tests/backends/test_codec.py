@@ -230,7 +230,10 @@ WRONG: Final[dict[str, tuple[Any, ...]]] = {
     "expires_at": NO_TIME,
     "critical": (None, 0, 1, "true", "", [True]),
     "name": NO_TEXT,
-    "metadata": (*NO_TEXT, "", "[]", "null", "1", "telltale", '{"telltale":', '"telltale"'),
+    "metadata": (
+        *(*NO_TEXT, "", "[]", "null", "1", "telltale", '{"telltale":', '"telltale"'),
+        *('{"a":NaN}', '{"a":1e999}', '{"a":"\\ud800"}', '{"a":' * 300 + "1" + "}" * 300),
+    ),
     "created_at": (None, *NO_TIME),
     "updated_at": (None, *NO_TIME),
     "version": (None, 0, *NO_COUNT),
