@@ -67,7 +67,7 @@ class KeyStore(Protocol):
 
         Returns what was done, a line for each step, nothing when all was done before. Works on a store that is not open.
         Safe while other processes serve from it, and when several run it at once. Raises ``StoreUnfit`` where the store
-        is newer than this code.
+        is newer than this code can serve from.
         """
 
     async def open(self) -> None:
@@ -103,9 +103,6 @@ class KeyStore(Protocol):
 
     async def count_keys(self, *, now: datetime) -> Mapping[str, int]:
         """Number of keys by state: ``active``, ``disabled``, ``revoked``, and ``expired`` (active ones past their time)."""
-
-    async def count_peppers(self) -> Mapping[int, int]:
-        """Number of stored secrets, previous ones included, by the version of their pepper; may take long."""
 
     async def add(self, record: KeyRecord) -> None:
         """Store a new key; raises ``Conflict`` (``key_id`` or ``api_key`` taken) or ``NotFound`` (no such organization)."""

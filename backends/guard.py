@@ -201,10 +201,6 @@ class GuardedStore:
         """See the contract."""
         return await self._call(self._read_timeout, self._inner.count_keys, now=now)
 
-    async def count_peppers(self) -> Mapping[int, int]:
-        """See the contract."""
-        return await self._call(self._bulk_timeout, self._inner.count_peppers)
-
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""
         await self._call(self._write_timeout, self._inner.add, record)

@@ -54,6 +54,10 @@ class GuardedJournal:
         """See the contract."""
         return await self._call(self._read_timeout, self._inner.last_use, key_ids)
 
+    async def forget_uses(self, key_id: str) -> None:
+        """See the contract."""
+        await self._call(self._write_timeout, self._inner.forget_uses, key_id)
+
     async def append_audit(self, entry: AuditEntry) -> None:
         """See the contract."""
         await self._call(self._write_timeout, self._inner.append_audit, entry)

@@ -111,6 +111,9 @@ class Journal(Protocol):
     async def last_use(self, key_ids: Iterable[str]) -> Mapping[str, LastUse]:
         """When the keys were last used; those that never were are left out."""
 
+    async def forget_uses(self, key_id: str) -> None:
+        """Forget the counts and the time of last use of a key; nothing happens where there are none."""
+
     async def append_audit(self, entry: AuditEntry) -> None:
         """Put ``entry`` at its chain's end, and move the head; both in one step.
 

@@ -113,15 +113,6 @@ class MemoryKeyStore:
             counts["expired" if expired and record.state is KeyState.ACTIVE else record.state.value] += 1
         return counts
 
-    async def count_peppers(self) -> Mapping[int, int]:
-        """See the contract."""
-        self._check_open()
-        counts: dict[int, int] = {}
-        for record in self._by_key_id.values():
-            for secret in filter(None, (record.secret, record.previous_secret)):
-                counts[secret.pepper_version] = counts.get(secret.pepper_version, 0) + 1
-        return counts
-
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""
         self._check_open()

@@ -53,6 +53,12 @@ class MemoryJournal:
         self._check_open()
         return {key_id: self._last[key_id] for key_id in key_ids if key_id in self._last}
 
+    async def forget_uses(self, key_id: str) -> None:
+        """See the contract."""
+        self._check_open()
+        self._hours.pop(key_id, None)
+        self._last.pop(key_id, None)
+
     async def append_audit(self, entry: AuditEntry) -> None:
         """See the contract."""
         self._check_open()

@@ -144,11 +144,6 @@ class PostgresKeyStore:
         counts.update((row["state"], row["number"]) for row in rows if row["state"] in counts)
         return counts
 
-    async def count_peppers(self) -> Mapping[int, int]:
-        """See the contract."""
-        rows = await self._pool.read(lambda connection: connection.fetch(self._sql.count_peppers), within=LONG)
-        return {row["version"]: row["number"] for row in rows}
-
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""
         self._pool.check_open()

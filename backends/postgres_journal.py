@@ -44,6 +44,8 @@ _USES: Final = """
     WHERE key_id = $1::text AND hour >= $2::text::timestamptz AND hour < $3::text::timestamptz ORDER BY hour"""
 _LAST_USES: Final = """
     SELECT key_id, last_used_at, previous_secret_used_at FROM {schema}.last_uses WHERE key_id = ANY($1::text[])"""
+_FORGET_USES: Final = "DELETE FROM {schema}.usage_hours WHERE key_id = $1::text"
+_FORGET_LAST_USE: Final = "DELETE FROM {schema}.last_uses WHERE key_id = $1::text"
 _MOVE_HEAD: Final = """
     UPDATE {schema}.audit_heads SET seq = $2::bigint, hash = $3::text
     WHERE organization_id = $1::text AND seq = $2::bigint - 1 AND hash = $4::text"""
@@ -133,6 +135,17 @@ class PostgresJournal:
             )
             for row in rows
         }
+
+    async def forget_uses(self, key_id: str) -> None:
+        """See the contract; in the order of ``add_usage``, so that the two never lock each other out."""
+        if not storable(key_id):
+            return self._pool.check_open()
+
+        async def forget(connection: Any) -> None:
+            await connection.execute(self._sql(_FORGET_USES), key_id)
+            await connection.execute(self._sql(_FORGET_LAST_USE), key_id)
+
+        return await self._pool.write(forget)
 
     async def append_audit(self, entry: AuditEntry) -> None:
         """See the contract; the head's row is the lock of its chain."""

@@ -97,10 +97,6 @@ _SQL: Final = {
         SELECT CASE WHEN state = 'active' AND expires_at <= $1::text::timestamptz THEN 'expired' ELSE state END AS state,
           count(*) AS number
         FROM {schema}.keys GROUP BY 1""",
-    "count_peppers": """
-        SELECT split_part(hash, ':', 2)::bigint AS version, count(*) AS number
-        FROM {schema}.keys, LATERAL (VALUES (secret), (previous_secret)) AS secrets (hash)
-        WHERE hash ~ '^hmac-sha256(-sha256)?:(0|[1-9][0-9]{0,8}):[0-9a-f]{64}$' GROUP BY 1""",
     "add": """
         INSERT INTO {schema}.keys ({columns}) SELECT {arguments}
         WHERE EXISTS (SELECT FROM {schema}.organizations WHERE organization_id = $2::text) ON CONFLICT DO NOTHING""",

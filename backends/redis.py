@@ -133,10 +133,6 @@ class RedisKeyStore:
         active = total - disabled - revoked - expired
         return {"active": active, "disabled": disabled, "revoked": revoked, "expired": expired}
 
-    async def count_peppers(self) -> Mapping[int, int]:
-        """See the contract; reads every key."""
-        return await self._listing.count_peppers()
-
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""
         await self._writes.add(record)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Imports"]
 
-_STEP: Final = 250
+_STEP: Final = 100
 """Records in one script: some milliseconds of the server's time."""
 _STEP_BYTES: Final = 1_000_000
 _LEASE: Final = 15_000

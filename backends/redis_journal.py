@@ -18,6 +18,7 @@ from backends.redis_scripts import (
     APPEND_AUDIT,
     CLAIM,
     COUNT_USES,
+    FORGET_USES,
     PRUNE_AUDIT,
     PRUNE_CLAIMS,
     PRUNE_USES,
@@ -79,6 +80,10 @@ class RedisJournal:
             if raw is not None:
                 found[key_id] = last_use_of(raw)
         return found
+
+    async def forget_uses(self, key_id: str) -> None:
+        """See the contract."""
+        await self._wire.run(FORGET_USES, key_id.encode("utf-8", "surrogatepass"))
 
     async def append_audit(self, entry: AuditEntry) -> None:
         """See the contract."""

@@ -57,18 +57,6 @@ class Listing:
             after = last
         return Page(tuple(found), after)
 
-    async def count_peppers(self) -> Mapping[int, int]:
-        """See the contract."""
-        counts: dict[int, int] = {}
-        hidden: set[str] = set()
-        after: str | None = ""
-        while after is not None:
-            after, records = await self._step("keys", after, _STEP, hidden)
-            for record in records:
-                for secret in filter(None, (record.secret, record.previous_secret)):
-                    counts[secret.pepper_version] = counts.get(secret.pepper_version, 0) + 1
-        return counts
-
     async def list_organizations(self, *, after: str | None, limit: int) -> Page[Organization]:
         """See the contract."""
         check_limit(limit)

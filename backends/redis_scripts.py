@@ -24,6 +24,7 @@ __all__ = [
     "CLAIM",
     "COMMIT_IMPORT",
     "COUNT_USES",
+    "FORGET_USES",
     "LIST",
     "LOOK",
     "MIGRATE",
@@ -263,34 +264,68 @@ STAGE: Final = _script(
     """
 local id, lease = ARGV[5], ARGV[6]
 if redis.call('GET', own('import')) ~= id or redis.call('SISMEMBER', own('imports'), id) == 0 then return {'lost'} end
-local names, new, verdict = {}, 0, 'done'
-for at_record = 7, #ARGV, 6 do
-  local address, raw, key_id, organization, state, expires = unpack(ARGV, at_record, at_record + 5)
-  local held = value_at(address)
-  if held then
-    local owner = organization_of(held)
-    if owner ~= organization then
-      verdict = owner and 'taken' or 'corrupt'
-      break
-    end
-  else
-    local other = redis.call('HGET', own('ids'), key_id)
-    if other and value_at(other) then
-      verdict = 'taken'
-      break
-    end
-    redis.call('RPUSH', own('import:' .. id), address, key_id, organization)
-    put(address, raw, key_id, organization, state, expires)
-    table.insert(names, record_at(address))
-    new = new + 1
+local total, names, key_ids, absent = (#ARGV - 6) / 6, {}, {}, {}
+if total == 0 then return {'done', 0} end
+for number = 1, total do
+  names[number] = record_at(ARGV[6 * number + 1])
+  key_ids[number] = ARGV[6 * number + 3]
+end
+local held = redis.call('MGET', unpack(names))
+local others = redis.call('HMGET', own('ids'), unpack(key_ids))
+for number = 1, total do
+  if not held[number] then table.insert(absent, names[number]) end
+end
+if #absent > 0 and redis.call('EXISTS', unpack(absent)) > 0 then  -- MGET is silent about what is no text
+  for number = 1, total do
+    if not held[number] and redis.call('EXISTS', names[number]) == 1 then held[number] = '' end
   end
 end
+local verdict, owners, used, new = 'done', {}, {}, {}
+local written, records, places, listed, by_owner = {}, {}, {}, {}, {}
+for number = 1, total do
+  local address, raw, key_id, organization = unpack(ARGV, 6 * number + 1, 6 * number + 4)
+  local name = names[number]
+  local owner = owners[name] or held[number] and (organization_of(held[number]) or '')
+  if owner then
+    if owner ~= organization then
+      verdict = owner == '' and 'corrupt' or 'taken'
+      break
+    end
+  elseif used[key_id] or others[number] and value_at(others[number]) then
+    verdict = 'taken'
+    break
+  else
+    owners[name], used[key_id] = organization, true
+    by_owner[organization] = by_owner[organization] or {}
+    for _, value in ipairs({address, key_id, organization}) do table.insert(written, value) end
+    for _, value in ipairs({name, raw}) do table.insert(records, value) end
+    for _, value in ipairs({key_id, address}) do table.insert(places, value) end
+    for _, value in ipairs({0, key_id}) do
+      table.insert(listed, value)
+      table.insert(by_owner[organization], value)
+    end
+    table.insert(new, number)
+  end
+end
+if #new > 0 then
+  redis.call('RPUSH', own('import:' .. id), unpack(written))
+  redis.call('MSET', unpack(records))
+  redis.call('HSET', own('ids'), unpack(places))
+  redis.call('ZADD', own('keys'), unpack(listed))
+  for organization, members in pairs(by_owner) do redis.call('ZADD', own('keys:' .. organization), unpack(members)) end
+  for _, number in ipairs(new) do
+    local state, expires = unpack(ARGV, 6 * number + 5, 6 * number + 6)
+    if others[number] or state ~= 'active' or expires ~= '' then put_state(key_ids[number], state, expires) end
+  end
+  local staged = {}
+  for at_name = 1, #records, 2 do table.insert(staged, records[at_name]) end
+  quietly(table.concat(staged, ' '))
+end
 redis.call('PEXPIRE', own('import'), lease)  -- last: a server that is full refuses a script at its first growing write only
-if new > 0 then quietly(table.concat(names, ' ')) end
-return {verdict, new}
+return {verdict, #new}
 """,
 )
-"""Some records of an import, in order. Nobody sees them before it is committed."""
+"""Some records of an import, in order, with few commands. Nobody sees them before it is committed."""
 
 UNSTAGE: Final = _script(
     _BEGIN,
@@ -414,6 +449,17 @@ for number = 5, #ARGV, 5 do
   local held_last, held_previous = string.match(held, '^(%-?%d*) (%-?%d*)$')
   redis.call('HSET', own('last_use'), key_id, later(last, held_last or '') .. ' ' .. later(previous, held_previous or ''))
 end
+return {'done'}
+""",
+)
+
+FORGET_USES: Final = _script(
+    _BEGIN,
+    """
+local key_id = ARGV[5]
+redis.call('DEL', own('usage:' .. key_id))
+redis.call('ZREM', own('usage'), key_id)
+redis.call('HDEL', own('last_use'), key_id)
 return {'done'}
 """,
 )

@@ -126,10 +126,6 @@ class SqliteKeyStore:
         """See the contract."""
         return await self._read(lambda connection: reads.count_keys(connection, now))
 
-    async def count_peppers(self) -> Mapping[int, int]:
-        """See the contract."""
-        return await self._read(reads.count_peppers, limit=_BULK_LIMIT)
-
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""
         await self._write(lambda connection: writes.add(connection, record))

@@ -86,6 +86,17 @@ class SqliteJournal:
             key_id: LastUse(_time(last), None if before is None else _time(before)) for key_id, last, before in rows
         }
 
+    async def forget_uses(self, key_id: str) -> None:
+        """See the contract."""
+        values = (comparable(key_id),)
+
+        def write(link: Link) -> None:
+            with link.transaction() as connection:
+                connection.execute("DELETE FROM usage_hours WHERE key_id = ?", values)
+                connection.execute("DELETE FROM last_uses WHERE key_id = ?", values)
+
+        await self._run(write)
+
     async def append_audit(self, entry: AuditEntry) -> None:
         """See the contract."""
         row = {**dict(zip(_AUDIT_COLUMNS, astuple(entry), strict=True)), "at": text_of_time(entry.at)}

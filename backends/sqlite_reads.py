@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "check_marker",
     "count_keys",
-    "count_peppers",
     "find",
     "get",
     "get_organization",
@@ -49,11 +48,6 @@ _GET: Final = f"SELECT {_KEY} FROM api_keys k WHERE k.key_id = ?"  # noqa: S608 
 _COUNT_KEYS: Final = """
     SELECT CASE WHEN state = 'active' AND expires_at <= ? THEN 'expired' ELSE state END AS counted, count(*)
     FROM api_keys GROUP BY counted
-"""
-_COUNT_PEPPERS: Final = """
-    WITH secrets (secret) AS (SELECT secret FROM api_keys UNION ALL SELECT previous_secret FROM api_keys),
-    tails (tail) AS (SELECT substr(secret, instr(secret, ':') + 1) FROM secrets WHERE secret IS NOT NULL)
-    SELECT substr(tail, 1, instr(tail, ':') - 1) AS version, count(*) FROM tails GROUP BY version
 """
 
 
@@ -113,15 +107,6 @@ def count_keys(connection: sqlite3.Connection, now: datetime) -> Mapping[str, in
         (state, count) for state, count in connection.execute(_COUNT_KEYS, (text_of_time(now),)) if state in counts
     )
     return counts
-
-
-def count_peppers(connection: sqlite3.Connection) -> Mapping[int, int]:
-    """See ``KeyStore.count_peppers``; what is no hash is left out."""
-    return {
-        int(version): count
-        for version, count in connection.execute(_COUNT_PEPPERS)
-        if version.isascii() and version.isdigit()
-    }
 
 
 def get_organization(connection: sqlite3.Connection, organization_id: str) -> Organization:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from backends.errors import StoreCorrupt, StoreUnavailable
+from backends.records import KeyState
 from service.auth.cache import Overloaded
 from service.auth.decision import Decision, Source
 from service.auth.evaluate import evaluate
@@ -145,7 +146,10 @@ class Authenticator:
         try:
             match = self._peppers.match(credentials.secret.reveal(), record.secret, previous)
         except UnknownPepper:
-            return Decision(Reason.STORE_CORRUPT, source=source, key=record)
+            if record.state is not KeyState.REVOKED:
+                return Decision(Reason.STORE_CORRUPT, source=source, key=record)
+            match = SecretMatch.NONE  # revoked for good: nothing of it has to be checked any more
+            self._peppers.waste(credentials.secret.reveal())
         reason = evaluate(
             request,
             loaded,

@@ -155,10 +155,13 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 def _record(data: dict[str, Any], peppers: Peppers, now: datetime) -> KeyRecord:
     created_at = _time(data, "created_at") or now
+    organization_id = fields.organization_id(data["organization_id"])
     api_key = fields.api_key(data["api_key"])
     return KeyRecord(
-        key_id=_derived_key_id(api_key) if data.get("key_id") is None else fields.key_id(data["key_id"]),
-        organization_id=fields.organization_id(data["organization_id"]),
+        key_id=_derived_key_id(organization_id, api_key)
+        if data.get("key_id") is None
+        else fields.key_id(data["key_id"]),
+        organization_id=organization_id,
         api_key=api_key,
         secret=_secret(data, peppers),
         **_previous(data, peppers),
@@ -176,9 +179,9 @@ def _record(data: dict[str, Any], peppers: Peppers, now: datetime) -> KeyRecord:
     )
 
 
-def _derived_key_id(api_key: str) -> str:
-    """One that follows from the ``api_key``: importing a line again must not make another key."""
-    return "key_" + hashlib.sha256(api_key.encode()).hexdigest()[:32]
+def _derived_key_id(organization_id: str, api_key: str) -> str:
+    """One that follows from the two: importing a line again must not make another key, nor that of another owner."""
+    return "key_" + hashlib.sha256(f"{organization_id}\0{api_key}".encode()).hexdigest()[:32]
 
 
 def _secret(data: dict[str, Any], peppers: Peppers) -> SecretHash:

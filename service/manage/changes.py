@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from backends.records import SecretHash
     from service.manage.model import KeyDraft
 
-__all__ = ["cancelled", "cut", "drafted", "has_previous", "rotated", "switched", "updated"]
+__all__ = ["cancelled", "cut", "drafted", "has_previous", "rotated", "switched", "updated", "without_ended"]
 
 _SHOWABLE: Final = re.compile(r"[a-z_]{1,30}")
 _MAX_SECONDS: Final = 366 * 86_400  # a year: whoever needs longer wants two keys
@@ -73,6 +73,8 @@ def switched(record: KeyRecord, state: KeyState, now: datetime) -> KeyRecord:
 def rotated(record: KeyRecord, secret: SecretHash, *, grace: timedelta, limit: timedelta, now: datetime) -> KeyRecord:
     """The record with a new secret; the one in force becomes the previous one, for a time, unless ``grace`` is 0.
 
+    While the secret of a rotation was never used, another rotation takes its place: the secret that is in use stays the
+    previous one, or whoever did not get the answer to the first attempt would lose it by the second.
     Raises ``FieldProblem``, and ``Conflict`` for a revoked key.
     """
     seconds = math.ceil(grace.total_seconds())
@@ -85,7 +87,7 @@ def rotated(record: KeyRecord, secret: SecretHash, *, grace: timedelta, limit: t
     previous: dict[str, Any] = {"previous_secret": None, "previous_expires_at": None, "previous_grace": None}
     if seconds:
         previous = {
-            "previous_secret": record.secret,
+            "previous_secret": record.previous_secret if _is_unused(record, now) else record.secret,
             "previous_expires_at": now + limit,
             "previous_grace": seconds,
         }
@@ -108,11 +110,23 @@ def cut(record: KeyRecord, now: datetime) -> KeyRecord:
     return _changed(record, now, **_NO_PREVIOUS)
 
 
+def without_ended(record: KeyRecord, now: datetime) -> KeyRecord:
+    """The record without an old secret whose time is over."""
+    if record.previous_secret is None or has_previous(record, now):
+        return record
+    return _changed(record, now, **_NO_PREVIOUS)
+
+
 def has_previous(record: KeyRecord, now: datetime) -> bool:
     """Whether the secret from before a rotation is still accepted."""
     return record.previous_secret is not None and (
         record.previous_expires_at is None or record.previous_expires_at > now
     )
+
+
+def _is_unused(record: KeyRecord, now: datetime) -> bool:
+    """Whether the secret in force comes from a rotation and nobody has used it, as far as is known."""
+    return record.previous_grace is not None and has_previous(record, now)
 
 
 def _changed(record: KeyRecord, now: datetime, **values: Any) -> KeyRecord:

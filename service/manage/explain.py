@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backends.errors import StoreCorrupt
+from backends.records import KeyState
 from service.auth.domains import parse_target_url
 from service.auth.evaluate import LoadedKey
 from service.auth.peppers import SecretMatch, UnknownPepper
@@ -122,15 +123,18 @@ def _loaded(found: FoundKey) -> LoadedKey:
 
 
 def _match(question: Question, record: KeyRecord, peppers: Peppers, wall: float) -> SecretMatch | None:
-    """Which secret was presented, ``None`` where none was given; a pepper that is not there makes the key unusable."""
+    """Which secret was presented, ``None`` where none was given; a pepper that is not there makes a key that is not revoked unusable."""
+    revoked = record.state is KeyState.REVOKED
     if question.secret is None:
-        if record.secret.pepper_version not in peppers.versions:
+        if record.secret.pepper_version not in peppers.versions and not revoked:
             raise StoreCorrupt("its secret needs a pepper that is not configured")
         return None
     over = record.previous_expires_at is not None and wall >= record.previous_expires_at.timestamp()
     try:
         return peppers.match(question.secret.reveal(), record.secret, None if over else record.previous_secret)
     except UnknownPepper:
+        if revoked:
+            return SecretMatch.NONE
         raise StoreCorrupt("its secret needs a pepper that is not configured") from None
 
 

@@ -167,7 +167,10 @@ class KeyManager(KeyWriter):
         )
 
     async def delete_key(self, actor: Actor, key_id: str, *, expected_version: int | None = None) -> None:
-        """Forget a key, also one that cannot be decoded. ``NotFound``, ``VersionConflict``."""
+        """Forget a key and its uses, also one that cannot be decoded. ``NotFound``, ``VersionConflict``.
+
+        With ``expected_version`` it is revoked first.
+        """
         record: KeyRecord | None = None
         try:
             record = await self.get_key(actor, key_id)
@@ -178,9 +181,14 @@ class KeyManager(KeyWriter):
             raise VersionConflict("the key was changed meanwhile")
 
         async def write() -> None:
+            if record is not None and expected_version is not None and record.state is not KeyState.REVOKED:
+                # the version is checked in one step with a change, and with no deletion
+                revoked = change_of.switched(record, KeyState.REVOKED, self._clock.now())
+                await self._replace(actor, record, revoked, "revoked")
             with self._sent(actor, "key.deleted", key_id):
                 if not await self._store.delete(key_id):
                     raise NotFound(NO_KEY)
+            await self._forget_uses(key_id)
             if record is None:  # nobody knows whose it was
                 await self._audit.record(actor, organization_id=OPERATORS, action="key.deleted", target=f"key:{key_id}")
             else:
@@ -201,7 +209,7 @@ class KeyManager(KeyWriter):
         """A new secret for the same key; the old one lives ``grace`` after the new one's first use, ``limit`` at most.
 
         ``grace`` 0 cuts the old one at once. A rotation during a rotation: the secret in force becomes the previous one,
-        the older one dies. ``NotFound``, ``Invalid``, ``Forbidden``, ``VersionConflict``, ``Conflict`` (revoked).
+        the older one dies; but where the one in force was never used, it is the one that dies. ``NotFound``, ``Invalid``, ``Forbidden``, ``VersionConflict``, ``Conflict`` (revoked).
         """
         secret, now = generate_secret_token(), self._clock.now()
         stored = self._peppers.hash(secret.reveal())

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from backends.records import KeyState
+from service.auth.clock import SystemClock
+from service.manage.changes import has_previous
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from backends.contract import KeyStore
     from service.auth.peppers import Peppers
 
 __all__ = ["PepperRow", "PepperStatus", "pepper_status"]
+
+_PAGE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PepperRow:
     """One version that is configured or needed.
 
-    ``removable``: no stored secret needs it, and none will (it is older than the current one). A *newer* one without
+    ``secrets``: those that may still be presented. ``removable``: none of them needs it, and none will (it is older than the current one). A *newer* one without
     secrets is the next current one: accepted first, current later.
     """
 
@@ -35,9 +44,9 @@ class PepperStatus:
     problems: tuple[str, ...] = ()
 
 
-async def pepper_status(store: KeyStore, peppers: Peppers) -> PepperStatus:
-    """Count the stored secrets by pepper and hold them against the settings; may take long."""
-    counts = await store.count_peppers()
+async def pepper_status(store: KeyStore, peppers: Peppers, *, now: datetime | None = None) -> PepperStatus:
+    """Count the stored secrets by pepper and hold them against the settings; reads every key and may take long."""
+    counts = await _needed(store, now or SystemClock().now())
     rows = tuple(
         PepperRow(
             version=version,
@@ -49,6 +58,21 @@ async def pepper_status(store: KeyStore, peppers: Peppers) -> PepperStatus:
         for version in sorted(peppers.versions | set(counts))
     )
     return PepperStatus(rows, tuple(_problem(row) for row in rows if row.secrets and not row.configured))
+
+
+async def _needed(store: KeyStore, now: datetime) -> Counter[int]:
+    """Secrets that may still be presented, by pepper: those of revoked keys, and old ones that are over, need none."""
+    counts: Counter[int] = Counter()
+    after: str | None = ""
+    while after is not None:
+        page = await store.list_keys(after=after, limit=_PAGE)
+        for record in page.items:
+            if record.state is not KeyState.REVOKED:
+                counts[record.secret.pepper_version] += 1
+                if record.previous_secret is not None and has_previous(record, now):
+                    counts[record.previous_secret.pepper_version] += 1
+        after = page.next_after
+    return counts
 
 
 def _problem(row: PepperRow) -> str:

@@ -120,7 +120,7 @@ class KeyReader:
             for number, record in enumerate(page.items):
                 if number % _BREATH == 0:
                     await asyncio.sleep(0)
-                yield export_line(record)
+                yield export_line(record, self._clock.now())
             after = page.next_after
 
     async def list_audit(

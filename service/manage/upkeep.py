@@ -1,6 +1,7 @@
-"""What a successful use causes in the background: a hash under the current pepper, the end of a rotation's grace.
+"""What a successful use causes in the background: a hash under the current pepper, the end of a rotation's grace and of its
+old secret.
 
-Both are compare-and-set in the store, so any number of processes may try them. A hash never goes back to a pepper of a
+All are compare-and-set in the store, so any number of processes may try them. A hash never goes back to a pepper of a
 lower version: in a rolling update some processes have the new pepper as current already and others not yet, and they
 must not undo each other's work.
 """
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from backends.errors import NotFound, StoreError, StoreUnavailable, VersionConflict
+from service.manage.changes import has_previous, without_ended
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from backends.contract import KeyStore
@@ -55,6 +58,13 @@ class _FirstUse:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """The time of the key's old secret is over: it goes, so that nothing needs its pepper any more."""
+
+    key_id: str
+
+
 class SecretUpkeep:
     """``used`` is for any thread, ``run`` belongs to one event loop."""
 
@@ -64,7 +74,7 @@ class SecretUpkeep:
         self._current = peppers.current
         self._clock = clock
         self._most_noted = most_noted
-        self._queue: deque[_Rehash | _FirstUse] = deque()
+        self._queue: deque[_Rehash | _FirstUse | _Over] = deque()
         self._noted: dict[tuple[type, str, SecretHash], float] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
@@ -74,14 +84,16 @@ class SecretUpkeep:
         stored = record.previous_secret if previous_secret else record.secret
         if stored is None:
             return
-        if record.previous_grace is not None and not previous_secret:
+        if record.previous_secret is not None and not has_previous(record, self._clock.now()):
+            self._note(_Over(record.key_id), record.previous_secret)
+        elif record.previous_grace is not None and not previous_secret:
             self._note(_FirstUse(record.key_id, record.rotated_at, self._clock.now()), stored)
         if stored.pepper_version == self._current and not stored.prehashed:
             return
         if stored.pepper_version <= self._current and secret is not None:
             self._note(_Rehash(record.key_id, stored, secret), stored)
 
-    def _note(self, work: _Rehash | _FirstUse, stored: SecretHash) -> None:
+    def _note(self, work: _Rehash | _FirstUse | _Over, stored: SecretHash) -> None:
         """Once for each; more than fit come again with a later use."""
         name = (type(work), work.key_id, stored)
         if name in self._noted or len(self._noted) >= self._most_noted:
@@ -114,13 +126,21 @@ class SecretUpkeep:
         while self._queue:
             work = self._queue[0]
             try:
-                await (self._rehash(work) if isinstance(work, _Rehash) else self._first_use(work))
+                await self._do(work)
             except StoreUnavailable:
                 return False
             except (StoreError, UnicodeError) as error:
                 _log.warning("secret_upkeep_failed", key_id=work.key_id, error_type=type(error).__name__)
             self._queue.popleft()
         return True
+
+    async def _do(self, work: _Rehash | _FirstUse | _Over) -> None:
+        if isinstance(work, _Rehash):
+            await self._rehash(work)
+        elif isinstance(work, _FirstUse):
+            await self._first_use(work)
+        else:
+            await self._change(work.key_id, lambda record: without_ended(record, self._clock.now()))
 
     def _forget(self) -> None:
         """What is long done may be noted again: it may have to be done again."""
@@ -136,16 +156,25 @@ class SecretUpkeep:
 
     async def _first_use(self, work: _FirstUse) -> None:
         """From now on the old secret lives for the grace only, unless somebody rotated again or cancelled meanwhile."""
+
+        def started(record: KeyRecord) -> KeyRecord:
+            if record.previous_grace is None or record.rotated_at != work.rotated_at:
+                return record
+            end = work.at + timedelta(seconds=record.previous_grace)
+            if record.previous_expires_at is not None:
+                end = min(end, record.previous_expires_at)
+            return replace(record, previous_expires_at=end, previous_grace=None, updated_at=self._clock.now())
+
+        await self._change(work.key_id, started)
+
+    async def _change(self, key_id: str, change: Callable[[KeyRecord], KeyRecord]) -> None:
+        """Also against others that change the same key; nothing where there is no such key, or nothing to do."""
         for _ in range(_ATTEMPTS):
             try:
-                record = await self._store.get(work.key_id)
-                if record.previous_grace is None or record.rotated_at != work.rotated_at:
-                    return
-                end = work.at + timedelta(seconds=record.previous_grace)
-                if record.previous_expires_at is not None:
-                    end = min(end, record.previous_expires_at)
-                changed = replace(record, previous_expires_at=end, previous_grace=None, updated_at=self._clock.now())
-                await self._store.replace(changed, expected_version=record.version)
+                record = await self._store.get(key_id)
+                changed = change(record)
+                if changed is not record:
+                    await self._store.replace(changed, expected_version=record.version)
             except VersionConflict:
                 continue
             except NotFound:

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from service.manage.changes import has_previous
+
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from backends.records import KeyRecord, SecretHash
 
 __all__ = ["as_json", "difference", "export_line", "public_fields"]
@@ -35,8 +39,11 @@ def difference(before: KeyRecord, after: KeyRecord) -> tuple[dict[str, Any], dic
     return {name: old[name] for name in changed}, {name: new[name] for name in changed}
 
 
-def export_line(record: KeyRecord) -> bytes:
-    """The key as one line of an import file (contract 6); with the same peppers it can be imported again."""
+def export_line(record: KeyRecord, now: datetime) -> bytes:
+    """The key as one line of an import file (contract 6); with the same peppers it can be imported again.
+
+    An old secret that is over is left out: its pepper may be gone already.
+    """
     line = {
         "organization_id": record.organization_id,
         "api_key": record.api_key,
@@ -54,7 +61,7 @@ def export_line(record: KeyRecord) -> bytes:
         "created_at": record.created_at,
         "critical": record.critical,
     }
-    if record.previous_secret is not None:
+    if record.previous_secret is not None and has_previous(record, now):
         line |= _secret("previous_secret", record.previous_secret)
         line |= {"previous_expires_at": record.previous_expires_at, "previous_grace": record.previous_grace}
     return orjson.dumps(line, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)

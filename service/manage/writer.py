@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
-from backends.errors import NotFound, StoreUnavailable, VersionConflict
+from backends.errors import NotFound, StoreError, StoreUnavailable, VersionConflict
 from service.auth.key_fields import FieldProblem
 from service.manage.errors import Invalid
 from service.manage.reader import NO_KEY, KeyReader
@@ -102,6 +102,13 @@ class KeyWriter(KeyReader):
         if event in _COUNTED:
             self._count(event, 1)
         return stored
+
+    async def _forget_uses(self, key_id: str) -> None:
+        """Of a key that has gone: whoever takes its identifier next must not see them. A rest of them fails nothing."""
+        try:
+            await self._store.journal.forget_uses(key_id)
+        except StoreError as error:
+            _log.warning("uses_not_forgotten", key_id=key_id, error_type=type(error).__name__)
 
     async def _record_key(
         self,

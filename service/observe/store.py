@@ -105,10 +105,6 @@ class ObservedStore:
         """See the contract."""
         return await self._observed("read", self._inner.count_keys(now=now))
 
-    async def count_peppers(self) -> Mapping[int, int]:
-        """See the contract."""
-        return await self._observed("read", self._inner.count_peppers())
-
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""
         await self._observed("write", self._inner.add(record))

@@ -99,7 +99,6 @@ async def test_nonsense_denies_this_key_and_no_other(store: PostgresKeyStore, sc
     listed = [record.api_key for record in (await store.list_keys()).items]
     assert listed == ([*["one"] * (change == "organization_id = 'nobody'"), "two"])
     await store.count_keys(now=make_key().created_at)
-    await store.count_peppers()
 
 
 async def test_an_organization_without_a_state_denies_its_keys(store: PostgresKeyStore, schema: str) -> None:

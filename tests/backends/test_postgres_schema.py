@@ -290,7 +290,6 @@ async def exercise(store: KeyStore) -> None:
         await store.set_organization_active("new", is_active=False, now=START)
         await store.delete("key_two")
         await store.barrier()
-    await store.count_peppers()
     assert await store.journal.claim("name", "fingerprint", now=START, until=START.replace(year=2027)) is None
     await store.journal.settle("name", "answer", until=START)
     await store.journal.prune(now=START, usage_before=START, audit_before=START)

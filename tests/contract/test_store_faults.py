@@ -199,6 +199,28 @@ async def test_nobody_gets_another_ones_answer(line: Line, mode: Mode) -> None:
         assert answers == [ONE, TWO, None, TWO, ONE] * 2
 
 
+async def test_connections_that_were_being_made_are_not_used_half_made(line: Line) -> None:
+    """Who leaves during a connection's first words leaves their answers behind; the next caller must not take those."""
+    await line.proxy.become(Mode.STALL)
+    line.proxy.lose()  # so that every call needs a new connection
+    for _ in range(3):
+        waves = [asyncio.ensure_future(line.store.get("key_one")) for _ in range(30)]
+        await asyncio.wait(waves, timeout=0.2)
+        for call in waves:
+            call.cancel()
+        await asyncio.wait(waves)
+    calls = [asyncio.ensure_future(outcome(line.store.find(name))) for name in ("one", "two", "none") * 5]
+    await asyncio.wait(calls, timeout=0.2)
+    await line.proxy.become(Mode.PASS)
+    for answer, expected in zip(await asyncio.gather(*calls), [ONE, TWO, None] * 5, strict=True):
+        assert answer == expected or type(answer) is StoreUnavailable
+    await line.works_again()
+    for _ in range(10):
+        answers = await asyncio.gather(*(outcome(line.store.find(name)) for name in ("one", "two", "none") * 5))
+        for answer, expected in zip(answers, [ONE, TWO, None] * 5, strict=True):
+            assert answer == expected or type(answer) is StoreUnavailable
+
+
 async def test_callers_that_leave_do_not_spoil_connections(line: Line) -> None:
     """Cancelled at any moment of their call."""
     for steps in range(40):

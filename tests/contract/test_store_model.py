@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -239,12 +238,6 @@ class StoreMachine(RuleBasedStateMachine):
         found, cursor = self.runner.run(some_keys(self.store, where, after, limit))
         assert found == expected[: len(found)]
         assert len(found) == len(expected) or (len(found) >= limit and cursor)
-
-    @rule()
-    def count_peppers(self) -> None:
-        secrets = [secret for key in self.model.keys.values() for secret in (key.secret, key.previous_secret) if secret]
-        expected = Counter(secret.pepper_version for secret in secrets)
-        assert dict(self.runner.run(self.store.count_peppers())) == expected
 
     @rule(now=TIMES)
     def count_keys(self, now: Any) -> None:

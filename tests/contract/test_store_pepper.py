@@ -12,7 +12,7 @@ import pytest
 from backends.errors import NotFound
 from backends.records import FoundKey, KeyState, SecretHash
 from tests.support.clock import START
-from tests.support.keys import in_seconds, make_key, make_organization
+from tests.support.keys import in_seconds, make_key
 
 if TYPE_CHECKING:
     from backends.contract import KeyStore
@@ -98,24 +98,3 @@ async def test_a_rehash_and_a_revocation_at_once_both_happen(store: KeyStore) ->
         assert await asyncio.gather(*(calls if number % 2 else reversed(calls))) == [True, True]
         record = await store.get(f"key_{name}")
         assert (record.secret, record.state, record.version) == (NEW, KeyState.REVOKED, 2)
-
-
-async def test_peppers_are_counted_over_secrets_and_previous_ones(store: KeyStore) -> None:
-    """Whatever the key's state or owner; versions without a secret are left out."""
-    assert dict(await store.count_peppers()) == {}
-    await store.add_organization(make_organization("other"))
-    third = SecretHash(3, b"t" * 32)
-    await store.add(make_key("a", secret=OLD))
-    await store.add(make_key("b", secret=NEW, previous_secret=OLD, state=KeyState.REVOKED))
-    await store.add(make_key("c", secret=third, previous_secret=third, organization_id="other"))
-    assert dict(await store.count_peppers()) == {1: 2, 2: 1, 3: 2}
-    await store.rehash("key_b", old=OLD, new=NEW)
-    assert dict(await store.count_peppers()) == {1: 1, 2: 2, 3: 2}
-    await store.delete("key_a")
-    assert dict(await store.count_peppers()) == {2: 2, 3: 2}
-
-
-async def test_peppers_of_more_keys_than_a_page_are_counted(store: KeyStore) -> None:
-    """All of them."""
-    await store.add_many([], [make_key(f"k{number}", secret=OLD if number % 3 else NEW) for number in range(1_501)])
-    assert dict(await store.count_peppers()) == {1: 1_000, 2: 501}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from backends.journal import HourCount, LastUse, UsageCount
 from tests.support.clock import START
 from tests.support.keys import in_seconds, make_key
@@ -153,3 +155,28 @@ async def test_old_hours_are_pruned_and_the_last_use_stays(store: KeyStore) -> N
     assert await store.journal.prune(now=in_seconds(0), usage_before=hour(99)) == 4
     assert await hours(store) == {}
     assert dict(await store.journal.last_use(["key_one"])) == {"key_one": LastUse(in_seconds(1))}
+
+
+async def test_the_uses_of_a_key_are_forgotten(store: KeyStore) -> None:
+    """Its hours and its last use, and nobody else's; a use that comes later counts from the start."""
+    await store.journal.add_usage(
+        [used(name, at=1, in_hour=number) for name in ("key_one", "key_two") for number in (0, 1)]
+    )
+    await store.journal.forget_uses("key_one")
+    assert await hours(store) == {}
+    assert dict(await store.journal.last_use(["key_one", "key_two"])) == {"key_two": LastUse(in_seconds(1))}
+    assert await hours(store, "key_two") == {0: 1, 1: 1}
+    await store.journal.add_usage([used(at=0, in_hour=1)])
+    assert await hours(store) == {1: 1}
+    assert dict(await store.journal.last_use(["key_one"])) == {"key_one": LastUse(in_seconds(0))}
+    assert await store.journal.prune(now=in_seconds(0), usage_before=hour(99)) == 3
+
+
+@pytest.mark.parametrize("key_id", ["key_none", "", "k\x00", "k\udc80", "it's; --", "k" * 2_000])
+async def test_where_there_are_no_uses_nothing_is_forgotten(store: KeyStore, key_id: str) -> None:
+    """Whatever is asked for; the keys themselves stay."""
+    await store.add(make_key("one"))
+    await store.journal.add_usage([used()])
+    await store.journal.forget_uses(key_id)
+    assert await hours(store) == {0: 1}
+    assert await store.get("key_one") == make_key("one")

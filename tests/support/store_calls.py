@@ -31,7 +31,6 @@ READS: dict[str, Callable[[KeyStore], Awaitable[object]]] = {
     "list_keys": lambda store: store.list_keys(),
     "list_keys, filtered": lambda store: store.list_keys(where=KeyFilter(name="x", last_used_before=START)),
     "count_keys": lambda store: store.count_keys(now=START),
-    "count_peppers": lambda store: store.count_peppers(),
     "get_organization": lambda store: store.get_organization("acme"),
     "list_organizations": lambda store: store.list_organizations(),
     "journal.usage": lambda store: store.journal.usage("key_one", since=START, until=SOON),
@@ -74,6 +73,11 @@ async def _usage(store: KeyStore) -> object:
     hours = [await store.journal.usage(key_id, since=START, until=SOON) for key_id in ("key_used", "key_used2")]
     last = await store.journal.last_use(["key_used", "key_used2"])
     return [[hour.count for hour in found] for found in hours], len(last)
+
+
+async def _uses(store: KeyStore, key_id: str) -> object:
+    hours = await store.journal.usage(key_id, since=START, until=SOON)
+    return [hour.count for hour in hours], len(await store.journal.last_use([key_id]))
 
 
 async def _audit(store: KeyStore) -> object:
@@ -160,6 +164,13 @@ WRITES: dict[str, Write] = {
         before=([[], []], 0),
         after=([[3], [3]], 2),
     ),
+    "journal.forget_uses": Write(
+        call=lambda store: store.journal.forget_uses("key_forgotten"),
+        answer=None,
+        look=lambda store: _uses(store, "key_forgotten"),
+        before=([3], 1),
+        after=([], 0),
+    ),
     "journal.append_audit": Write(
         call=lambda store: store.journal.append_audit(make_entry(1, organization_id="trail", at=in_seconds(9_999))),
         answer=None,
@@ -210,6 +221,7 @@ async def prepare(store: KeyStore) -> None:
     """What the writes change."""
     for name in ("one", "two", "replaced", "switched", "rehashed", "deleted"):
         await store.add(make_key(name))
+    await store.journal.add_usage([UsageCount(key_id="key_forgotten", hour=START, count=3, last_used_at=START)])
     await store.add_organization(make_organization("shut"))
     for seq in (1, 2, 3):
         await store.journal.append_audit(make_entry(seq, organization_id="pruned"))

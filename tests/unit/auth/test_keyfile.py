@@ -56,7 +56,7 @@ def problem_of(line: bytes | dict[str, Any]) -> str:
 def test_the_least_line_is_a_key() -> None:
     """Everything else has its default."""
     assert record_of() == KeyRecord(
-        key_id="key_" + hashlib.sha256(b"one").hexdigest()[:32],
+        key_id="key_" + hashlib.sha256(b"acme\0one").hexdigest()[:32],
         organization_id="acme",
         api_key="one",
         secret=PEPPERS.hash(TOKEN),
@@ -204,9 +204,10 @@ def test_null_is_the_default(field: str) -> None:
 
 
 def test_the_same_line_makes_the_same_key() -> None:
-    """So that importing it again changes nothing; ``key_id`` follows from ``api_key``."""
+    """So that importing it again changes nothing; ``key_id`` follows from owner and ``api_key``."""
     assert read(LEAST) == read(LEAST)
     assert record_of().key_id != record_of(api_key="two").key_id
+    assert record_of().key_id != record_of(organization_id="other").key_id
 
 
 def test_missing_organizations_are_made_once_each() -> None:

@@ -377,7 +377,7 @@ def test_every_key_survives_export_and_import(
     """But for its version and the times of its last change and rotation."""
     if previous is not None:
         record = replace(record, previous_secret=previous, previous_expires_at=ends, previous_grace=grace)
-    (again,) = read_key_lines([export_line(record)], peppers=PEPPERS, now=START).records
+    (again,) = read_key_lines([export_line(record, START)], peppers=PEPPERS, now=START).records
     assert again == replace(record, updated_at=record.created_at)
 
 

@@ -18,7 +18,7 @@ from tests.support.clock import FakeClock
 from tests.support.keys import DOMAIN, PEPPERS, make_organization
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from backends.journal import AuditEntry, AuditHead, UsageCount
     from backends.records import FoundKey, KeyRecord, Organization, Page, SecretHash
@@ -87,6 +87,9 @@ class FaultyJournal(MemoryJournal):
     async def add_usage(self, batch: Sequence[UsageCount]) -> None:
         await self._faults.around("add_usage", partial(super().add_usage, batch))
 
+    async def forget_uses(self, key_id: str) -> None:
+        await self._faults.around("forget_uses", partial(super().forget_uses, key_id))
+
     async def prune(self, **options: Any) -> int:
         count: int = await self._faults.around("prune", partial(super().prune, **options))
         return count
@@ -126,10 +129,6 @@ class FaultyStore(MemoryKeyStore):
     async def rehash(self, key_id: str, *, old: SecretHash, new: SecretHash) -> bool:
         done: bool = await self.faults.around("rehash", partial(super().rehash, key_id, old=old, new=new))
         return done
-
-    async def count_peppers(self) -> Mapping[int, int]:
-        counts: Mapping[int, int] = await self.faults.around("count_peppers", super().count_peppers)
-        return counts
 
     async def replicate(self) -> bool:
         done: bool = await self.faults.around("replicate", super().replicate)
