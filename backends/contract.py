@@ -48,7 +48,8 @@ class KeyStore(Protocol):
     happens whole or not at all, also when the caller is cancelled, and a look-up never sees half of it. A write is
     visible to ``find`` when its call returns, and is announced through ``watch`` in the same step.
     Every method may raise ``StoreUnavailable``, and ``StoreClosed`` before ``open`` or after ``close``; a failed call
-    changes nothing and leaves the store usable.
+    changes nothing and leaves the store usable. Of a write that ends in ``StoreUnavailable`` nobody knows whether it
+    happened, but it happened whole or not at all.
     """
 
     name: str

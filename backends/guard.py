@@ -67,6 +67,8 @@ class GuardedStore:
         self._write_timeout = write_timeout
         self._bulk_timeout = bulk_timeout
         self._abandoned: set[asyncio.Task[Any]] = set()
+        self._probes: set[asyncio.Task[None]] = set()
+        self._heard_in = -1  # the breaker's period in which a probe had an answer
         self._breaker = Breaker(self._answers, sleep=sleep, jitter=jitter)
         self._journal = GuardedJournal(
             inner.journal, self._call, read_timeout=read_timeout, write_timeout=write_timeout, bulk_timeout=bulk_timeout
@@ -136,16 +138,24 @@ class GuardedStore:
         task.cancel()
 
     async def _answers(self) -> bool:
-        """Whether the store says anything at all; that it is not ready is for its callers to hear from itself."""
+        """Whether the store says anything by now, to this question or to an earlier one: a slow store lives too."""
+        probe = asyncio.get_running_loop().create_task(self._ask(self._breaker.period), name="gatekey-store-ping")
+        self._probes.add(probe)
+        probe.add_done_callback(self._probes.discard)
+        probe.add_done_callback(_retrieve)
+        await asyncio.wait(set(self._probes), timeout=_PROBE_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        return self._heard_in == self._breaker.period
+
+    async def _ask(self, period: int) -> None:
+        """Note when there was an answer; that it is not ready is for the store's callers to hear from itself."""
         try:
-            await self._bounded(_PROBE_TIMEOUT, self._inner.ping)
-        except StoreNotReady:
-            return True
-        except StoreUnavailable:
-            return False
+            await self._bounded(max(_PROBE_TIMEOUT, self._find_timeout), self._inner.ping)
+        except StoreUnavailable as error:
+            if not isinstance(error, StoreNotReady):
+                return
         except StoreError:
-            return True
-        return True
+            pass
+        self._heard_in = period
 
     # -- the contract -------------------------------------------------------------------------------------------------
 
@@ -160,9 +170,11 @@ class GuardedStore:
     async def close(self) -> None:
         """See the contract; bounded, whatever the driver does."""
         await self._breaker.stop()
+        for probe in self._probes:
+            probe.cancel()
         closing = asyncio.get_running_loop().create_task(self._inner.close(), name="gatekey-store-close")
         closing.add_done_callback(_retrieve)
-        _, late = await asyncio.wait({closing, *self._abandoned}, timeout=_CLOSE_TIMEOUT)
+        _, late = await asyncio.wait({closing, *self._abandoned, *self._probes}, timeout=_CLOSE_TIMEOUT)
         if closing in late:
             self._abandon(closing)
         else:

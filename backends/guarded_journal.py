@@ -81,7 +81,7 @@ class GuardedJournal:
 
     async def audit_chains(self) -> tuple[str, ...]:
         """See the contract."""
-        return await self._call(self._read_timeout, self._inner.audit_chains)
+        return await self._call(self._bulk_timeout, self._inner.audit_chains)
 
     async def claim(self, name: str, fingerprint: str, *, now: datetime, until: datetime) -> Claim | None:
         """See the contract."""

@@ -132,7 +132,10 @@ class Journal(Protocol):
         """
 
     async def audit_chains(self) -> tuple[str, ...]:
-        """The ``organization_id`` of every chain, sorted; also of organizations without keys."""
+        """The ``organization_id`` of every chain, sorted: of each that has a head, and of each that has entries.
+
+        Also where one of the two is missing, which somebody must be told; and of organizations without keys.
+        """
 
     async def claim(self, name: str, fingerprint: str, *, now: datetime, until: datetime) -> Claim | None:
         """Take ``name`` until ``until``: ``None`` when it is the caller's now, else whose it is already.

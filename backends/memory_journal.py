@@ -88,7 +88,8 @@ class MemoryJournal:
     async def audit_chains(self) -> tuple[str, ...]:
         """See the contract."""
         self._check_open()
-        return tuple(sorted(self._heads))
+        with_entries = {organization_id for organization_id, entries in self._audit.items() if entries}
+        return tuple(sorted(self._heads.keys() | with_entries))
 
     async def claim(self, name: str, fingerprint: str, *, now: datetime, until: datetime) -> Claim | None:
         """See the contract."""

@@ -61,7 +61,9 @@ _ENTRIES: Final = (
     f"SELECT {', '.join(_ENTRY)} FROM {{schema}}.audit"  # noqa: S608 - names of ours
     " WHERE organization_id = $1::text AND seq {beyond} $2::bigint ORDER BY seq {order} LIMIT $3::bigint"
 )
-_CHAINS: Final = "SELECT organization_id FROM {schema}.audit_heads ORDER BY organization_id"
+_HEADS: Final = "SELECT organization_id FROM {schema}.audit_heads ORDER BY organization_id"
+_CHAINS: Final = """
+    SELECT organization_id FROM {schema}.audit_heads UNION SELECT organization_id FROM {schema}.audit ORDER BY 1"""
 _CLAIM: Final = """
     INSERT INTO {schema}.claims AS stored (name, fingerprint, answer, until)
     VALUES ($1::text, $2::text, NULL, $4::text::timestamptz)
@@ -187,7 +189,8 @@ class PostgresJournal:
 
     async def audit_chains(self) -> tuple[str, ...]:
         """See the contract."""
-        return tuple(row["organization_id"] for row in await self._fetch(_CHAINS))
+        rows = await self._pool.read(lambda connection: connection.fetch(self._sql(_CHAINS)), within=LONG)
+        return tuple(row["organization_id"] for row in rows)
 
     async def claim(self, name: str, fingerprint: str, *, now: datetime, until: datetime) -> Claim | None:
         """See the contract."""
@@ -220,7 +223,7 @@ class PostgresJournal:
             if usage_before is not None:
                 pruned += _count(await connection.execute(self._sql(_PRUNE_USES), text_of(usage_before)))
             if audit_before is not None:
-                for row in await connection.fetch(self._sql(_CHAINS)):
+                for row in await connection.fetch(self._sql(_HEADS)):
                     pruned += await self._prune_chain(connection, row["organization_id"], audit_before)
             return pruned
 

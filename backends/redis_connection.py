@@ -109,6 +109,11 @@ class _TlsConnection(SSLConnection):
         super().__init__(**arguments)
         self.ssl_context = shared_context
 
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        """One that is given up half made must not linger for asyncio's own 30 s."""
+        given = super()._connection_arguments()
+        return {**given, "ssl_handshake_timeout": CONNECT_TIMEOUT, "ssl_shutdown_timeout": CONNECT_TIMEOUT}
+
 
 async def _look_at(connection: Any) -> None:
     """Log in, and refuse a server that would answer wrongly: a replica lags behind, a cluster has other slots' keys elsewhere.

@@ -133,7 +133,7 @@ class SqliteJournal:
 
     async def audit_chains(self) -> tuple[str, ...]:
         """See the contract."""
-        query = "SELECT organization_id FROM audit_heads ORDER BY organization_id"
+        query = "SELECT organization_id FROM audit_heads UNION SELECT organization_id FROM audit ORDER BY 1"
         rows = await self._run(lambda link: link.ready().execute(query).fetchall())
         return tuple(organization_id for (organization_id,) in rows)
 

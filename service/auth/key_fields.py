@@ -44,9 +44,13 @@ __all__ = [
 ]
 
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_KEY_ID: Final = re.compile(r"(?!(?:export|import|verify)$)[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+"""No word that stands in the place of one in an address, and nothing that a command takes for an option."""
 _HASH: Final = re.compile(r"(?:hmac-sha256:(?P<version>[0-9]{1,9})|sha256):(?P<digest>[0-9A-Fa-f]{64})")
 _MAX_METADATA: Final = 8192  # bytes
+_MAX_DEPTH: Final = (
+    32  # of lists and objects in each other: it is shown inside other JSON, and encoders give up at some depth
+)
 _MAX_NAME: Final = 200
 _MAX_RULES: Final = 100  # far more than a key needs, far less than what would make reading it slow
 _MAX_SECONDS: Final = 10**9
@@ -76,7 +80,12 @@ def organization_id(value: Any) -> str:
 
 def key_id(value: Any) -> str:
     """What can be part of an address."""
-    return _matching("key_id", value, _KEY_ID, "must be 1 to 64 of letters, digits, _ and -")
+    return _matching(
+        "key_id",
+        value,
+        _KEY_ID,
+        "must be 1 to 64 of letters, digits, _ and -, not begin with -, and be none of export, import, verify",
+    )
 
 
 def api_key(value: Any) -> str:
@@ -95,8 +104,11 @@ def secret_token(value: Any) -> str:
     return str(value)
 
 
-def secret_hash(field: str, value: Any, peppers: Peppers, *, prehashed: bool) -> SecretHash:
-    """One of the two forms of a hash; ``prehashed`` says what a peppered one was made of (see ``SecretHash``)."""
+def secret_hash(field: str, value: Any, peppers: Peppers, *, prehashed: bool, any_pepper: bool = False) -> SecretHash:
+    """One of the two forms of a hash; ``prehashed`` says what a peppered one was made of (see ``SecretHash``).
+
+    ``any_pepper``: where the secret is never checked again, its pepper may be gone.
+    """
     match = _HASH.fullmatch(_text(field, value))
     if match is None:
         raise FieldProblem(field, "must be hmac-sha256:<pepper version>:<64 hex> or sha256:<64 hex>")
@@ -104,7 +116,7 @@ def secret_hash(field: str, value: Any, peppers: Peppers, *, prehashed: bool) ->
     if match["version"] is None:
         return peppers.wrap_sha256(digest)
     version = int(match["version"])
-    if version not in peppers.versions:
+    if version not in peppers.versions and not any_pepper:
         raise FieldProblem(field, "names a pepper version that is not configured")
     return SecretHash(version, digest, prehashed)
 
@@ -178,6 +190,8 @@ def metadata(value: Any) -> str:
     """An object of the operator's own, as one canonical text."""
     if not isinstance(value, dict):
         raise FieldProblem("metadata", "must be an object")
+    if _is_deep(value):
+        raise FieldProblem("metadata", f"at most {_MAX_DEPTH} lists and objects within each other")
     try:
         encoded = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:
@@ -185,6 +199,17 @@ def metadata(value: Any) -> str:
     if len(encoded) > _MAX_METADATA:
         raise FieldProblem("metadata", f"at most {_MAX_METADATA} bytes")
     return encoded.decode()
+
+
+def _is_deep(value: Any) -> bool:
+    """Level by level, not by recursion, whose own limit would come first."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inner = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [item for items in inner for item in items if isinstance(item, dict | list | tuple)]
+        if not level:
+            return False
+    return True
 
 
 def metadata_text(value: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from backends.records import KeyRecord, KeyState, Organization, SecretHash
@@ -24,6 +25,9 @@ __all__ = ["KeyFileError", "KeyLine", "LineProblem", "Seed", "read_key_lines", "
 
 _FIELD: Final = re.compile(r"[a-z_]{1,30}")  # a mistyped name is told; whatever else stands there could be a secret
 _MAX_PROBLEMS: Final = 100
+_LIMIT: Final = timedelta(days=30)  # for a secret from before a rotation; the defaults and the bound of a rotation
+_GRACE: Final = 86_400
+_MOST: Final = timedelta(days=366)
 _REQUIRED: Final = frozenset({"organization_id", "api_key", "domains"})
 _OPTIONAL: Final = frozenset(
     {
@@ -157,19 +161,20 @@ def _record(data: dict[str, Any], peppers: Peppers, now: datetime) -> KeyRecord:
     created_at = _time(data, "created_at") or now
     organization_id = fields.organization_id(data["organization_id"])
     api_key = fields.api_key(data["api_key"])
+    state = _state(data)
     return KeyRecord(
         key_id=_derived_key_id(organization_id, api_key)
         if data.get("key_id") is None
         else fields.key_id(data["key_id"]),
         organization_id=organization_id,
         api_key=api_key,
-        secret=_secret(data, peppers),
-        **_previous(data, peppers),
+        secret=_secret(data, peppers, state),
+        **_previous(data, peppers, state, now),
         domains=fields.rules("domains", data["domains"]),
         scopes=fields.rules("scopes", data.get("scopes", ())),
         origins=fields.rules("origins", data.get("origins", ())),
         networks=fields.rules("networks", data.get("networks", ())),
-        state=_state(data),
+        state=state,
         expires_at=_time(data, "expires_at"),
         critical=_flag(data, "critical"),
         name="" if data.get("name") is None else fields.name(data["name"]),
@@ -184,27 +189,39 @@ def _derived_key_id(organization_id: str, api_key: str) -> str:
     return "key_" + hashlib.sha256(f"{organization_id}\0{api_key}".encode()).hexdigest()[:32]
 
 
-def _secret(data: dict[str, Any], peppers: Peppers) -> SecretHash:
+def _secret(data: dict[str, Any], peppers: Peppers, state: KeyState) -> SecretHash:
     token, hashed = data.get("secret_token"), data.get("secret_hash")
     if (token is None) == (hashed is None):
         raise FieldProblem("secret_token", "give this or secret_hash, one of the two")
     if token is not None:
         return peppers.hash(fields.secret_token(token))
-    return fields.secret_hash("secret_hash", hashed, peppers, prehashed=_flag(data, "secret_prehashed"))
+    prehashed, any_pepper = _flag(data, "secret_prehashed"), state is KeyState.REVOKED
+    return fields.secret_hash("secret_hash", hashed, peppers, prehashed=prehashed, any_pepper=any_pepper)
 
 
-def _previous(data: dict[str, Any], peppers: Peppers) -> dict[str, Any]:
-    """The secret from before a rotation, and how long it lives; ``{}`` where there is none."""
-    hashed = data.get("previous_secret_hash")
+def _previous(data: dict[str, Any], peppers: Peppers, state: KeyState, now: datetime) -> dict[str, Any]:
+    """The secret from before a rotation, and how long it lives, never for ever; ``{}`` where there is none."""
+    hashed, grace, ends = (
+        data.get("previous_secret_hash"),
+        data.get("previous_grace"),
+        _time(data, "previous_expires_at"),
+    )
     if hashed is None:
+        if grace is not None or ends is not None:
+            raise FieldProblem("previous_secret_hash", "is missing")
         return {}
-    prehashed = _flag(data, "previous_secret_prehashed")
-    grace = data.get("previous_grace")
-    return {
-        "previous_secret": fields.secret_hash("previous_secret_hash", hashed, peppers, prehashed=prehashed),
-        "previous_expires_at": _time(data, "previous_expires_at"),
-        "previous_grace": None if grace is None else fields.seconds("previous_grace", grace),
-    }
+    if ends is not None and ends > now + _MOST:
+        raise FieldProblem("previous_expires_at", f"must be at most {_MOST.days} days ahead")
+    is_over = ends is not None and ends <= now
+    prehashed, any_pepper = _flag(data, "previous_secret_prehashed"), is_over or state is KeyState.REVOKED
+    secret = fields.secret_hash("previous_secret_hash", hashed, peppers, prehashed=prehashed, any_pepper=any_pepper)
+    if grace is not None and fields.seconds("previous_grace", grace) > _MOST.total_seconds():
+        raise FieldProblem("previous_grace", f"must be at most {_MOST.days} days")
+    if is_over:
+        return {}
+    if ends is None:  # as a rotation without options would have it
+        ends, grace = now + _LIMIT, _GRACE if grace is None else grace
+    return {"previous_secret": secret, "previous_expires_at": ends, "previous_grace": grace}
 
 
 def _flag(data: dict[str, Any], field: str, *, default: bool = False) -> bool:

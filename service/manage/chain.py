@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
+from backends.errors import StoreCorrupt
+
 if TYPE_CHECKING:
     from backends.journal import AuditEntry, AuditHead, Journal
 
@@ -51,10 +53,14 @@ def entry_hash(entry: AuditEntry) -> str:
 async def verify_chain(journal: Journal, organization_id: str) -> ChainReport:
     """Read a whole chain and find what was changed, taken out, put in, moved or cut off; it may grow and be pruned meanwhile."""
     while True:
-        head = await journal.audit_head(organization_id)
-        walk = _Walk(organization_id, head)
-        await walk.read(journal)
-        end = await journal.audit_head(organization_id)
+        try:
+            head = await journal.audit_head(organization_id)
+            walk = _Walk(organization_id, head)
+            await walk.read(journal)
+            end = await journal.audit_head(organization_id)
+        except StoreCorrupt:  # of a head: what an entry is, ``read`` has told
+            problem = ChainProblem(0, "the recorded end of the chain cannot be read")
+            return ChainReport(organization_id, 0, "", (problem,))
         if (end.pruned_seq, end.pruned_hash) == (head.pruned_seq, head.pruned_hash):
             return walk.report(end)
 
@@ -67,12 +73,18 @@ class _Walk:
         self._head = head
         self._seq, self._hash = head.pruned_seq, head.pruned_hash
         self._entries = 0
+        self._is_readable = True
         self._problems: list[ChainProblem] = []
 
     async def read(self, journal: Journal) -> None:
         after: str | None = ""
         while after is not None and len(self._problems) < _MAX_PROBLEMS:
-            page = await journal.list_audit(self._organization_id, after=after, limit=_PAGE)
+            try:
+                page = await journal.list_audit(self._organization_id, after=after, limit=_PAGE)
+            except StoreCorrupt:
+                self._found(self._seq + 1, "an entry from here on cannot be read")
+                self._is_readable = False
+                return
             for entry in page.items:
                 self._take(entry)
             after = page.next_after
@@ -95,7 +107,9 @@ class _Walk:
 
     def report(self, end: AuditHead) -> ChainReport:
         """``end`` is the head after the reading: the chain may have grown, but not beyond it, nor ended before."""
-        if self._seq < self._head.seq:
+        if not self._is_readable:
+            pass  # nobody can say where it ends
+        elif self._seq < self._head.seq:
             self._found(self._seq + 1, f"the chain is cut off: it ended at {self._head.seq}")
         elif self._seq > end.seq:
             self._found(end.seq + 1, "the chain goes on beyond its recorded end")

@@ -123,7 +123,7 @@ def _loaded(found: FoundKey) -> LoadedKey:
 
 
 def _match(question: Question, record: KeyRecord, peppers: Peppers, wall: float) -> SecretMatch | None:
-    """Which secret was presented, ``None`` where none was given; a pepper that is not there makes a key that is not revoked unusable."""
+    """Which secret was presented, ``None`` where none was given; a missing pepper makes a key unusable unless it is revoked."""
     revoked = record.state is KeyState.REVOKED
     if question.secret is None:
         if record.secret.pepper_version not in peppers.versions and not revoked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import hmac
 from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -47,7 +47,7 @@ class KeyImport:
         self._actor = actor
         self._peppers = peppers
         self._now = now
-        self._digest = hashlib.sha256()
+        self._digest = hmac.new(peppers.derived_key("import digest"), digestmod="sha256")
         self._good: dict[int, KeyRecord] = {}
         self._repeated = 0
         self._refused = 0
@@ -60,7 +60,7 @@ class KeyImport:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what was read."""
+        """What names the file: HMAC-SHA-256 of what was read, since a file may hold secrets that a plain hash would betray."""
         return self._digest.hexdigest()
 
     @property

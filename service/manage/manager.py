@@ -209,7 +209,8 @@ class KeyManager(KeyWriter):
         """A new secret for the same key; the old one lives ``grace`` after the new one's first use, ``limit`` at most.
 
         ``grace`` 0 cuts the old one at once. A rotation during a rotation: the secret in force becomes the previous one,
-        the older one dies; but where the one in force was never used, it is the one that dies. ``NotFound``, ``Invalid``, ``Forbidden``, ``VersionConflict``, ``Conflict`` (revoked).
+        the older one dies; but where the one in force was never used, it is the one that dies.
+        ``NotFound``, ``Invalid``, ``Forbidden``, ``VersionConflict``, ``Conflict`` (revoked).
         """
         secret, now = generate_secret_token(), self._clock.now()
         stored = self._peppers.hash(secret.reveal())

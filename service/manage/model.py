@@ -75,4 +75,4 @@ class ImportReport:
     notes: tuple[str, ...] = ()
     """What is worth telling the operator, beginning with ``line <number>:``; the first 100."""
     digest: str
-    """SHA-256 of the file, in hex."""
+    """HMAC-SHA-256 of the file under a key of the installation, in hex: it names the file and betrays nothing of it."""

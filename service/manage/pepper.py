@@ -25,8 +25,8 @@ _PAGE: Final = 1_000
 class PepperRow:
     """One version that is configured or needed.
 
-    ``secrets``: those that may still be presented. ``removable``: none of them needs it, and none will (it is older than the current one). A *newer* one without
-    secrets is the next current one: accepted first, current later.
+    ``secrets``: those that may still be presented. ``removable``: none of them needs it, and none will (it is older
+    than the current one). A *newer* one without secrets is the next current one: accepted first, current later.
     """
 
     version: int

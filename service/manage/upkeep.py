@@ -1,5 +1,4 @@
-"""What a successful use causes in the background: a hash under the current pepper, the end of a rotation's grace and of its
-old secret.
+"""What a successful use causes in the background: a hash under the current pepper, the end of a grace and of an old secret.
 
 All are compare-and-set in the store, so any number of processes may try them. A hash never goes back to a pepper of a
 lower version: in a rolling update some processes have the new pepper as current already and others not yet, and they

@@ -6,12 +6,13 @@ What was written is recorded too, whatever becomes of the caller meanwhile: a ca
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
-from backends.errors import NotFound, StoreError, StoreUnavailable, VersionConflict
+from backends.errors import Conflict, NotFound, StoreError, StoreUnavailable, VersionConflict
 from service.auth.key_fields import FieldProblem
 from service.manage.errors import Invalid
 from service.manage.reader import NO_KEY, KeyReader
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["KeyWriter", "told"]
 
 _ATTEMPTS: Final = 5  # against others that change the same key, where the caller does not care which version it changes
+_JITTER: Final = random.SystemRandom()  # of its own state, so that a fork does not copy it
+_RACE_PAUSE: Final = 0.02  # seconds at most, so that they do not meet again
 _COUNTED: Final = frozenset({"updated", "rotated", "enabled", "disabled", "revoked"})
 
 _T = TypeVar("_T")
@@ -86,8 +89,11 @@ class KeyWriter(KeyReader):
             try:
                 return await self._whole(self._replace(actor, before, after, event))
             except VersionConflict:
-                if not attempts:
+                if expected_version is not None:
                     raise
+                if not attempts:
+                    raise Conflict("the key is changed all the time; try again") from None
+                await asyncio.sleep(_JITTER.uniform(0, _RACE_PAUSE))
 
     async def _replace(self, actor: Actor, before: KeyRecord, after: KeyRecord, event: str) -> KeyRecord:
         old, new = difference(before, after)

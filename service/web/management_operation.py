@@ -129,6 +129,7 @@ def operation(
                         carry_out,
                         actor=actor,
                         journal=gatekey.store.journal,
+                        peppers=gatekey.settings.make_peppers,
                         now=gatekey.clock.now(),
                         repeatable=repeatable,
                     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, request
 
+from backends.errors import Conflict
 from service.web.answers import ApiError
 from service.web.management_operation import READ, WRITE, Call, operation
 from service.web.management_reply import Reply
@@ -31,7 +32,12 @@ blueprint = Blueprint("organizations", __name__, url_prefix="/organizations")
 )
 async def create_organization(call: Call[WriteQuery, CreateOrganization]) -> Reply:
     """Make an organization. Only keys of the reserved organization `gatekey` may."""
-    made = await call.manager.create_organization(call.actor, call.body.organization_id, name=call.body.name)
+    try:
+        made = await call.manager.create_organization(call.actor, call.body.organization_id, name=call.body.name)
+    except Conflict:
+        if not call.attempt.repeated:
+            raise
+        made = await call.manager.get_organization(call.actor, call.body.organization_id)  # by the run that was cut off
     answer = WrittenOrganization.after(made, await call.in_force())
     return Reply(answer, 201, {"Location": f"/v1/organizations/{made.organization_id}"})
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
 from backends.errors import StoreUnavailable
@@ -21,7 +23,7 @@ from tests.support.servers import key_line, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backends.records import KeyRecord
+    from backends.records import KeyRecord, Organization
     from tests.support.in_process import LoggedGatekey
     from tests.support.raw_http import RawResponse
 
@@ -30,11 +32,12 @@ BODY = {"domains": ["api.example.com"], "name": "once"}
 
 
 class Store(MemoryKeyStore):
-    """Fails a write on demand, or holds it until it is let go."""
+    """Fails a write on demand, loses the answer to one, or holds it until it is let go."""
 
     def __init__(self) -> None:
         super().__init__()
         self.error: Exception | None = None
+        self.loses_an_answer = False
         self.held: threading.Event | None = None
         self.adding = 0
 
@@ -45,6 +48,21 @@ class Store(MemoryKeyStore):
         if self.held is not None:
             await asyncio.to_thread(self.held.wait, 10)
         await super().add(record)
+        self._lose()
+
+    async def replace(self, record: KeyRecord, *, expected_version: int) -> KeyRecord:
+        stored = await super().replace(record, expected_version=expected_version)
+        self._lose()
+        return stored
+
+    async def add_organization(self, organization: Organization) -> None:
+        await super().add_organization(organization)
+        self._lose()
+
+    def _lose(self) -> None:
+        if self.loses_an_answer:
+            self.loses_an_answer = False
+            raise StoreUnavailable("memory write")
 
 
 @pytest.fixture
@@ -173,13 +191,61 @@ def test_a_request_that_failed_can_be_sent_again_corrected(api: Api, body: Any, 
     assert remembered(post(api, KEYS, BODY))["name"] == "once"
 
 
-def test_a_request_that_the_store_failed_can_be_sent_again(api: Api, store: Store) -> None:
-    """503, and the next one is carried out."""
+def test_a_request_that_the_store_failed_is_taken_up_again_after_a_minute(
+    api: Api, store: Store, clock: FakeClock
+) -> None:
+    """Nobody knows whether the write happened: it counts as under way until then, and is done under the same identifier."""
     store.error = StoreUnavailable("memory add")
     assert post(api, KEYS, BODY).status == 503
     store.error = None
+    early = post(api, KEYS, BODY)
+    assert (early.status, early.header("retry-after")) == (409, "60")
+    clock.advance(61)
     assert "secret_token" in remembered(post(api, KEYS, BODY))
     assert len(names(pages(api, f"{KEYS}?name=once"))) == 1
+
+
+def test_a_creation_whose_confirmation_was_lost_makes_no_second_key(api: Api, store: Store, clock: FakeClock) -> None:
+    """It was made all the same; nobody knows its secret, so it is shown without one."""
+    store.loses_an_answer = True
+    assert post(api, KEYS, BODY).status == 503
+    assert post(api, KEYS, BODY).status == 409
+    clock.advance(61)
+    answer = post(api, KEYS, BODY)
+    assert (answer.status, answer.json()["secret_token"]) == (201, None)
+    assert names(pages(api, f"{KEYS}?name=once")) == [answer.json()["key_id"]]
+
+
+def test_a_rotation_whose_confirmation_was_lost_is_not_repeated(api: Api, store: Store, clock: FakeClock) -> None:
+    """A second one would end the secret that clients still use."""
+    key = api.create()
+    target = f"/v1/keys/{key['key_id']}/rotate"
+    store.loses_an_answer = True
+    assert post(api, target).status == 503
+    for _ in range(2):
+        assert post(api, target).status == 409
+        clock.advance(61)
+    assert api.ask("GET", f"/v1/keys/{key['key_id']}").json()["version"] == 2
+
+
+def test_an_organization_whose_confirmation_was_lost_is_shown(api: Api, store: Store, clock: FakeClock) -> None:
+    """What was made is what was asked for: its name is not taken, it is there."""
+    body = {"organization_id": "initech", "name": "Initech"}
+    store.loses_an_answer = True
+    assert post(api, "/v1/organizations", body).status == 503
+    clock.advance(61)
+    answer = post(api, "/v1/organizations", body)
+    assert (answer.status, answer.json()["name"]) == (201, "Initech")
+    assert answer.header("location") == "/v1/organizations/initech"
+
+
+@pytest.mark.parametrize("passed", [0, 20])
+def test_the_rest_of_the_minute_is_told(api: Api, store: Store, clock: FakeClock, passed: int) -> None:
+    """Who asks again then is not told the same once more."""
+    store.error = StoreUnavailable("memory add")
+    post(api, KEYS, BODY)
+    clock.advance(passed)
+    assert post(api, KEYS, BODY).header("retry-after") == str(60 - passed)
 
 
 def test_while_the_first_is_under_way_the_second_is_409(api: Api, store: Store) -> None:
@@ -190,7 +256,7 @@ def test_while_the_first_is_under_way_the_second_is_409(api: Api, store: Store) 
     first.start()
     wait_until(lambda: store.adding, "the first request writes")
     second = post(api, KEYS, BODY)
-    assert (second.status, second.header("retry-after")) == (409, "1")
+    assert (second.status, second.header("retry-after")) == (409, "60")
     assert "still being carried out" in second.json()["detail"]
     store.held.set()
     first.join(10)
@@ -263,6 +329,37 @@ def test_an_answer_that_cannot_be_kept_is_given_all_the_same(
     monkeypatch.setattr(MemoryJournal, "settle", fail)
     assert remembered(post(api, KEYS, BODY))["secret_token"].startswith("gks_")
     assert [event["operation"] for event in logged.events() if event["event"] == "claim_not_written"] == ["settle"]
+
+
+def test_an_answer_that_cannot_be_written_down_is_given_all_the_same(
+    api: Api, logged: LoggedGatekey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a defect in keeping it turn a key that was made into a failure, and into a second one."""
+
+    def fail(_reply: object) -> dict[str, object]:
+        raise TypeError("Recursion limit reached")
+
+    monkeypatch.setattr("service.web.idempotency._without_secret", fail)
+    assert remembered(post(api, KEYS, BODY))["secret_token"].startswith("gks_")
+    told = [event for event in logged.events() if event["event"] == "claim_not_written"]
+    assert [(event["operation"], event["error_type"]) for event in told] == [("settle", "TypeError")]
+    assert post(api, KEYS, BODY).status == 409
+    assert len(names(pages(api, f"{KEYS}?name=once"))) == 1
+
+
+def test_what_is_kept_of_a_body_tells_nothing_without_the_pepper(api: Api, logged: LoggedGatekey) -> None:
+    """An import may hold secrets that people chose, which could be guessed from a plain digest."""
+    line = key_line("imported")
+    post(api, "/v1/keys/import", raw=line, headers={"Content-Type": "application/x-ndjson"})
+    claims = journal_of(logged)._claims
+    assert len(claims) == 1
+    ((name, (claim, _)),) = claims.items()
+    who = ["gatekey", f"key:key_{OPERATOR}"]
+    body = hashlib.sha256(line).hexdigest()
+    plain = orjson.dumps([*who, "POST", "/v1/keys/import", "", body])
+    assert name == hashlib.sha256(orjson.dumps([*who, "one"])).hexdigest()
+    assert body not in claim.fingerprint
+    assert hashlib.sha256(plain).hexdigest() not in claim.fingerprint
 
 
 def test_without_the_header_each_request_is_its_own(api: Api) -> None:

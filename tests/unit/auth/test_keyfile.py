@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -38,6 +38,14 @@ def read(*lines: bytes | dict[str, Any]) -> Seed:
 
 def record_of(**fields: Any) -> KeyRecord:
     return read({**LEAST, **fields}).records[0]
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """An object in an object, ``depth`` of them."""
+    value: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        value = {"a": value}
+    return value
 
 
 def problem_of(line: bytes | dict[str, Any]) -> str:
@@ -94,6 +102,8 @@ def test_every_field_of_the_contract_is_read() -> None:
             api_key=OWN_KEY,
             secret=SecretHash(1, bytes.fromhex(HEX)),
             previous_secret=PEPPERS.wrap_sha256(bytes.fromhex(HEX)),
+            previous_expires_at=START + timedelta(days=30),
+            previous_grace=86_400,
             domains=("api.example.com", "*.example.com", "https://api.example.com/v1", "@gatekey"),
             scopes=("orders:read", "orders:*", "gatekey:read"),
             networks=("192.0.2.7/32", "2001:db8::/32"),
@@ -163,21 +173,61 @@ def test_an_imported_sha256_accepts_its_secret() -> None:
     assert PEPPERS.match(TOKEN, read(line).records[0].secret)
 
 
+IN_30_DAYS, LATER = START + timedelta(days=30), datetime(2026, 6, 1, tzinfo=UTC)
+LATER_TEXT = "2026-06-01T00:00:00Z"
+
+
 @pytest.mark.parametrize(
-    ("fields", "expected"),
+    ("fields", "ends", "grace"),
     [
-        ({}, {}),
-        ({"previous_expires_at": "2027-01-01T00:00:00Z"}, {"previous_expires_at": datetime(2027, 1, 1, tzinfo=UTC)}),
-        ({"previous_grace": 0}, {"previous_grace": 0}),
-        ({"previous_grace": 86_400}, {"previous_grace": 86_400}),
-        ({"previous_grace": None, "previous_expires_at": None}, {}),
+        ({}, IN_30_DAYS, 86_400),
+        ({"previous_grace": None, "previous_expires_at": None}, IN_30_DAYS, 86_400),
+        ({"previous_grace": 0}, IN_30_DAYS, 0),
+        ({"previous_grace": 366 * 86_400}, IN_30_DAYS, 366 * 86_400),
+        ({"previous_expires_at": LATER_TEXT}, LATER, None),
+        ({"previous_expires_at": LATER_TEXT, "previous_grace": None}, LATER, None),
+        ({"previous_expires_at": LATER_TEXT, "previous_grace": 60}, LATER, 60),
+        ({"previous_expires_at": "2027-01-03T03:04:05Z"}, START + timedelta(days=366), None),
+        ({"previous_expires_at": "2026-01-02T03:04:06Z"}, START + timedelta(seconds=1), None),
     ],
 )
-def test_a_secret_from_before_a_rotation_comes_with_its_end(fields: dict[str, Any], expected: dict[str, Any]) -> None:
-    """So that an export in the middle of a rotation gives no secret a longer life."""
+def test_a_secret_from_before_a_rotation_always_has_an_end(
+    fields: dict[str, Any], ends: datetime, grace: int | None
+) -> None:
+    """As an export in the middle of a rotation says, or that of a rotation without options; never none."""
     record = record_of(previous_secret_hash=f"hmac-sha256:1:{HEX}", **fields)
-    assert record == replace(record_of(), previous_secret=SecretHash(1, bytes.fromhex(HEX)), **expected)
+    previous = SecretHash(1, bytes.fromhex(HEX))
+    assert record == replace(record_of(), previous_secret=previous, previous_expires_at=ends, previous_grace=grace)
+
+
+@pytest.mark.parametrize("ends", ["2026-01-02T03:04:05Z", "2001-01-01T00:00:00Z"])
+@pytest.mark.parametrize("version", [1, 9])
+def test_a_secret_from_before_a_rotation_that_is_over_is_left_out(ends: str, version: int) -> None:
+    """Its pepper may have gone with it."""
+    fields = {"previous_secret_hash": f"hmac-sha256:{version}:{HEX}", "previous_expires_at": ends, "previous_grace": 5}
     assert record_of(**fields) == record_of()
+
+
+def test_a_revoked_key_may_come_without_its_pepper() -> None:
+    """Nothing of it is ever checked again; it stays refused wherever it is imported."""
+    text = f"hmac-sha256:9:{HEX}"
+    fields = {"secret_token": None, "secret_hash": text, "previous_secret_hash": text}
+    record = record_of(state="revoked", is_active=False, **fields)
+    assert (record.secret, record.previous_secret) == (SecretHash(9, bytes.fromhex(HEX)),) * 2
+    for state in ("active", "disabled"):
+        assert problem_of({**LEAST, **fields, "state": state}).endswith("names a pepper version that is not configured")
+
+
+@pytest.mark.parametrize("text", ["k", "_", "_-", "exports", "verify-1", "Export", "0" * 64])
+def test_a_key_id_is_a_part_of_an_address(text: str) -> None:
+    """Words that only look like one of those that are taken may be one."""
+    assert record_of(key_id=text).key_id == text
+
+
+def test_metadata_may_nest_up_to_a_depth() -> None:
+    """Far less than what an encoder takes, since it is shown inside other JSON."""
+    for value in (nested(32), {"a": [nested(30), nested(30)], "b": 1}):
+        assert orjson.loads(record_of(metadata=value).metadata) == value
 
 
 def test_a_hash_may_say_that_it_was_made_of_a_sha256() -> None:
@@ -256,6 +306,7 @@ NAME_FORM = "name: must be printable text of at most 200 characters"
 BOOL_FORM = "must be true or false"
 PATH_FORM = "its path must have no dot segments, //, backslashes, encoded slashes or control characters"
 LIST_FORM = "must be a list of text"
+KEY_ID_FORM = "must be 1 to 64 of letters, digits, _ and -, not begin with -, and be none of export, import, verify"
 SECONDS_FORM = "must be a whole number of seconds"
 
 BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
@@ -307,6 +358,17 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"previous_secret_hash": f"sha256:{HEX}", "previous_grace": 10**9 + 1}, f"previous_grace: {SECONDS_FORM}"),
     ({"previous_secret_hash": f"sha256:{HEX}", "previous_grace": 1.0}, f"previous_grace: {SECONDS_FORM}"),
     ({"previous_secret_hash": f"sha256:{HEX}", "previous_grace": True}, f"previous_grace: {SECONDS_FORM}"),
+    ({"previous_grace": 0}, "previous_secret_hash: is missing"),
+    ({"previous_expires_at": "2026-06-01T00:00:00Z"}, "previous_secret_hash: is missing"),
+    ({"previous_expires_at": "2001-06-01T00:00:00Z", "previous_grace": 5}, "previous_secret_hash: is missing"),
+    (
+        {"previous_secret_hash": f"sha256:{HEX}", "previous_grace": 366 * 86_400 + 1},
+        "previous_grace: must be at most 366 days",
+    ),
+    (
+        {"previous_secret_hash": f"sha256:{HEX}", "previous_expires_at": "2027-01-03T03:04:05.000001Z"},
+        "previous_expires_at: must be at most 366 days ahead",
+    ),
     ({"previous_secret_hash": f"sha256:{HEX}", "previous_expires_at": "soon"}, f"previous_expires_at: {TIME_FORM}"),
     (
         {"previous_secret_hash": f"sha256:{HEX}", "previous_secret_prehashed": None},
@@ -365,11 +427,15 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"metadata": []}, "metadata: must be an object"),
     ({"metadata": "{}"}, "metadata: must be an object"),
     ({"metadata": {"a": "m" * 8_200}}, "metadata: at most 8192 bytes"),
+    ({"metadata": nested(33)}, "metadata: at most 32 lists and objects within each other"),
+    ({"metadata": {"a": [nested(31)]}}, "metadata: at most 32 lists and objects within each other"),
+    ({"metadata": nested(300)}, "metadata: at most 32 lists and objects within each other"),
     ({"metadata": {"a": 2**64}}, "metadata: holds a number or a text that cannot be stored"),
     ({"metadata": {"a": "\ud800"}}, "metadata: holds a number or a text that cannot be stored"),
-    ({"key_id": ""}, "key_id: must be 1 to 64 of letters, digits, _ and -"),
-    ({"key_id": "k" * 65}, "key_id: must be 1 to 64 of letters, digits, _ and -"),
-    ({"key_id": "a/b"}, "key_id: must be 1 to 64 of letters, digits, _ and -"),
+    *(
+        ({"key_id": text}, f"key_id: {KEY_ID_FORM}")
+        for text in ("", "k" * 65, "a/b", "-", "--help", "-key", "export", "import", "verify", "key\n", "export\n")
+    ),
     ({"key_id": 7}, "key_id: must be text"),
     ({"domain": "api.example.com"}, "domain: is no field"),
     ({TOKEN: 1}, "holds something that is no field"),

@@ -139,7 +139,7 @@ async def test_a_bad_field_is_refused_by_its_name(fields: dict[str, Any], proble
     assert world.events == []
 
 
-@pytest.mark.parametrize("key_id", ["", "a/b", "k" * 65, 7])
+@pytest.mark.parametrize("key_id", ["", "a/b", "k" * 65, 7, "--help", "export"])
 async def test_a_bad_key_id_is_refused(key_id: Any, world: World) -> None:
     """It becomes part of addresses."""
     with pytest.raises(Invalid, match="key_id: "):
@@ -255,12 +255,15 @@ async def test_without_a_version_both_changes_count(world: World) -> None:
 
 
 async def test_who_always_loses_gives_up(world: World) -> None:
-    """After some attempts."""
+    """After some attempts; not for a version, since it named none. Who names one, at once."""
     record = (await world.key()).record
     world.faults.errors["replace"] = VersionConflict("again")
-    with pytest.raises(VersionConflict):
+    with pytest.raises(Conflict, match=r"^the key is changed all the time; try again$"):
         await world.manager.update_key(ACME, record.key_id, {"name": "mine"})
     assert world.faults.calls["replace"] == 5
+    with pytest.raises(VersionConflict):
+        await world.manager.update_key(ACME, record.key_id, {"name": "mine"}, expected_version=1)
+    assert world.faults.calls["replace"] == 6
 
 
 @pytest.mark.parametrize("operation", ["replace", "delete"])
@@ -336,6 +339,55 @@ async def test_a_deleted_key_is_gone_and_recorded(world: World) -> None:
     assert (last.action, last.target, last.after) == ("key.deleted", f"key:{record.key_id}", "{}")
     assert json.loads(last.before)["name"] == "one"
     assert world.events == [("deleted", 1)]
+
+
+async def test_what_is_changed_in_the_moment_of_a_deletion_by_version_is_not_deleted(world: World) -> None:
+    """The version is checked in the same step as a change: the key is revoked first."""
+    record = (await world.key()).record
+
+    async def other() -> None:
+        await world.manager.update_key(ACME, record.key_id, {"name": "theirs"})
+
+    world.faults.before["replace"] = other
+    world.faults.before["delete"] = other  # where nothing is replaced before
+    with pytest.raises(VersionConflict):
+        await world.manager.delete_key(ACME, record.key_id, expected_version=1)
+    found = await world.store.get(record.key_id)
+    assert (found.name, found.state) == ("theirs", KeyState.ACTIVE)
+    assert await world.actions() == ["key.created", "key.updated"]
+
+
+@pytest.mark.parametrize(("state", "between"), [(KeyState.ACTIVE, ["key.revoked"]), (KeyState.REVOKED, [])])
+async def test_a_deletion_by_version_revokes_and_deletes(state: KeyState, between: list[str], world: World) -> None:
+    """Both are recorded; a key that is revoked already is not revoked again."""
+    record = (await world.key()).record
+    await world.manager.set_state(ACME, record.key_id, state)
+    done = await world.actions()
+    version = (await world.store.get(record.key_id)).version
+    await world.manager.delete_key(ACME, record.key_id, expected_version=version)
+    assert await world.actions() == [*done, *between, "key.deleted"]
+    with pytest.raises(NotFound):
+        await world.store.get(record.key_id)
+
+
+async def test_a_deleted_keys_uses_are_forgotten(world: World) -> None:
+    """Whoever gets the same identifier next sees nothing of them."""
+    record = (await world.key()).record
+    for key_id in (record.key_id, "key_other"):
+        await world.journal.add_usage([UsageCount(key_id=key_id, hour=START, count=2, last_used_at=START)])
+    await world.manager.delete_key(ACME, record.key_id)
+    assert set(await world.journal.last_use([record.key_id, "key_other"])) == {"key_other"}
+    assert await world.journal.usage(record.key_id, since=START, until=in_seconds(60)) == ()
+
+
+async def test_uses_that_cannot_be_forgotten_do_not_fail_the_deletion(world: World) -> None:
+    """The key has gone; the log says what is left of it."""
+    record = (await world.key()).record
+    world.faults.stop("forget_uses")
+    with structlog.testing.capture_logs() as logs:
+        await world.manager.delete_key(ACME, record.key_id)
+    assert [entry["event"] for entry in logs] == ["uses_not_forgotten"]
+    assert await world.actions() == ["key.created", "key.deleted"]
 
 
 async def test_a_key_that_cannot_be_decoded_can_be_deleted_by_operators(world: World) -> None:

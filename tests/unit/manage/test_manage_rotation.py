@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -82,9 +83,11 @@ async def test_a_part_of_a_second_of_grace_is_one(world: World) -> None:
 
 
 async def test_a_rotation_during_a_rotation_ends_the_older_secret(world: World) -> None:
-    """The one in force becomes the previous one, with a time of its own."""
+    """The one in force becomes the previous one, with a time of its own; it was in use, and so its grace had begun."""
     first = await world.key()
     second = await rotated(world, first.record.key_id)
+    used = replace(second.record, previous_grace=None, previous_expires_at=in_seconds(DAY))
+    await world.store.replace(used, expected_version=second.record.version)
     world.clock.advance(60)
     third = await rotated(world, first.record.key_id, grace=timedelta(hours=2))
     assert await accepted(world, first.record.key_id, third.secret) is SecretMatch.CURRENT
@@ -92,6 +95,38 @@ async def test_a_rotation_during_a_rotation_ends_the_older_secret(world: World) 
     assert await accepted(world, first.record.key_id, first.secret) is SecretMatch.NONE
     assert third.record.previous_grace == 7200
     assert third.record.previous_expires_at == in_seconds(60 + 30 * DAY)
+
+
+async def test_a_rotation_that_was_never_used_is_replaced_by_the_next(world: World) -> None:
+    """Its answer may have been lost: the secret that everybody uses goes on, with the new times."""
+    first = await world.key()
+    second = await rotated(world, first.record.key_id)
+    world.clock.advance(60)
+    third = await rotated(world, first.record.key_id, grace=timedelta(hours=2))
+    assert await accepted(world, first.record.key_id, third.secret) is SecretMatch.CURRENT
+    assert await accepted(world, first.record.key_id, second.secret) is SecretMatch.NONE
+    assert await accepted(world, first.record.key_id, first.secret) is SecretMatch.PREVIOUS
+    assert (third.record.previous_grace, third.record.rotated_at) == (7200, in_seconds(60))
+    assert third.record.previous_expires_at == in_seconds(60 + 30 * DAY)
+
+
+async def test_a_secret_that_was_never_used_stays_where_the_older_one_is_over(world: World) -> None:
+    """There is no other one that anybody could be using."""
+    first = await world.key()
+    second = await rotated(world, first.record.key_id, limit=timedelta(hours=1))
+    world.clock.advance(3600)
+    await rotated(world, first.record.key_id)
+    assert await accepted(world, first.record.key_id, second.secret) is SecretMatch.PREVIOUS
+    assert await accepted(world, first.record.key_id, first.secret) is SecretMatch.NONE
+
+
+async def test_no_grace_cuts_also_what_was_kept_for_an_unused_secret(world: World) -> None:
+    """Only the newest is left."""
+    first = await world.key()
+    second = await rotated(world, first.record.key_id)
+    third = await rotated(world, first.record.key_id, grace=timedelta(0))
+    for secret, match in ((first, SecretMatch.NONE), (second, SecretMatch.NONE), (third, SecretMatch.CURRENT)):
+        assert await accepted(world, first.record.key_id, secret.secret) is match
 
 
 async def test_a_cancelled_rotation_never_was(world: World) -> None:
@@ -143,8 +178,8 @@ async def test_where_no_old_secret_counts_there_is_nothing_to_cancel_or_cut(rota
     assert (await accepted(world, old.record.key_id, old.secret) is SecretMatch.CURRENT) is not rotate
 
 
-async def test_two_rotations_at_once_leave_both_callers_a_secret(world: World) -> None:
-    """The one that was faster holds the previous one."""
+async def test_two_rotations_at_once_leave_the_secret_that_is_in_use(world: World) -> None:
+    """The later one counts, as if the other one had never been."""
     old = await world.key()
     others: list[IssuedKey] = []
 
@@ -154,7 +189,8 @@ async def test_two_rotations_at_once_leave_both_callers_a_secret(world: World) -
     world.faults.before["replace"] = other
     mine = await rotated(world, old.record.key_id)
     assert await accepted(world, old.record.key_id, mine.secret) is SecretMatch.CURRENT
-    assert await accepted(world, old.record.key_id, others[0].secret) is SecretMatch.PREVIOUS
+    assert await accepted(world, old.record.key_id, old.secret) is SecretMatch.PREVIOUS
+    assert await accepted(world, old.record.key_id, others[0].secret) is SecretMatch.NONE
 
 
 @pytest.mark.parametrize(
