@@ -49,6 +49,7 @@ __all__ = [
     "Argument",
     "Command",
     "Wire",
+    "check_server",
     "connection_arguments",
 ]
 
@@ -122,7 +123,11 @@ async def _look_at(connection: Any) -> None:
     """
     await connection.on_connect()
     await connection.send_command("HELLO", check_health=False)
-    said = await connection.read_response()
+    check_server(await connection.read_response())
+
+
+def check_server(said: Any) -> None:
+    """Raises ``ReadOnlyError`` or ``Unfit`` unless this answer to ``HELLO`` is a single primary's."""
     facts = said if isinstance(said, dict) else dict(zip(said[::2], said[1::2], strict=True))
     if facts.get(b"mode") in (b"cluster", b"sentinel"):
         raise Unfit("redis: redis:// is for a single server, this one is a cluster's or a sentinel")
@@ -241,6 +246,11 @@ class Wire:
         await self._accepted(written)
         return await self._accepted(reply)
 
+    async def leave(self) -> None:
+        """The server is not the primary any more: what is asked next looks for that on a new connection."""
+        if self._pool is not None:
+            await self._pool.disconnect(inuse_connections=True)
+
     def link(self) -> Connection:
         """A connection of its own, not connected yet, to which the server may push."""
         return self._class(protocol=3, **self._arguments)
@@ -304,6 +314,9 @@ async def _ask(connection: Connection, commands: Sequence[Command], *, within: f
         async with asyncio.timeout(within):
             await connection.send_packed_command(connection.pack_commands(commands))
             return [await _reply(connection) for _ in commands]
+    except RuntimeError as error:  # uvloop's word for a transport that was closed meanwhile
+        await drop(connection)
+        raise RedisConnectionError("the connection was closed") from error
     except BaseException:
         await drop(connection)
         raise

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FAILURES", "Unfit", "is_wrong_type", "translated", "unavailable"]
 
-FAILURES: Final = (RedisError, OSError, EOFError, UnicodeError, ValueError, TypeError, AttributeError, RecursionError)
+FAILURES: Final = (RedisError, OSError, EOFError, UnicodeError, ValueError, TypeError, AttributeError, RuntimeError)
 """Everything that a conversation with a server, or with something that is none, was seen to raise; time-outs are
 ``OSError``. What garbage does to the driver's parser ends in the last five."""
 

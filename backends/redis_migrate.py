@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["facts_of", "look", "prepare"]
 
 _HARMFUL: Final = "allkeys-"
+_POLICY: Final = (("INFO", "memory"), ("CONFIG", "GET", "maxmemory-policy"))
 
 
 async def prepare(wire: Wire, names: Names) -> tuple[str, ...]:
     """See ``KeyStore.migrate``."""
-    await _refuse_eviction(wire)
+    _refuse_eviction(*await wire.ask(*_POLICY))
     marker = json.dumps({"schema": SCHEMA, "epoch": secrets.token_hex(16)}, separators=(",", ":"))
     status, *answer = await wire.evaluate(MIGRATE, names.changes, SCHEMA, marker)
     if status == b"newer":
@@ -44,8 +45,10 @@ async def prepare(wire: Wire, names: Names) -> tuple[str, ...]:
 
 async def look(wire: Wire, names: Names, epochs: Epochs) -> None:
     """See ``KeyStore.ping``: every marker there and right, and no key dropped behind our back."""
-    await wire.read()
-    (markers,) = await wire.ask(("MGET", *names.markers))
+    marker, markers, *policy = await wire.ask(
+        ("GET", names.own("epoch")), ("MGET", *names.markers), *_POLICY
+    )  # in one trip: this is also the breaker's probe, which must not take longer than a look-up
+    wire.proved(marker)
     missing = sum(marker is None for marker in checked(markers))
     if missing:
         raise StoreNotReady(
@@ -53,21 +56,19 @@ async def look(wire: Wire, names: Names, epochs: Epochs) -> None:
         )
     for bucket, marker in enumerate(markers):
         epochs.check(bucket, marker)
-    await _refuse_eviction(wire)
+    _refuse_eviction(*policy)
 
 
-async def _refuse_eviction(wire: Wire) -> None:
-    policy = await _eviction_policy(wire)
-    if policy.startswith(_HARMFUL):
+def _refuse_eviction(memory: Any, setting: Any) -> None:
+    if _eviction_policy(memory, setting).startswith(_HARMFUL):
         raise StoreUnfit(
             "redis: the server's maxmemory-policy lets it drop any key when it is full, and a dropped key is a refused"
             " customer: set maxmemory-policy to noeviction, or use a server of its own"
         )
 
 
-async def _eviction_policy(wire: Wire) -> str:
+def _eviction_policy(memory: Any, setting: Any) -> str:
     """``""`` where nobody will tell us: an ACL or a hosting company may forbid both questions."""
-    memory, setting = await wire.ask(("INFO", "memory"), ("CONFIG", "GET", "maxmemory-policy"))
     if isinstance(memory, bytes) and "maxmemory_policy" in facts_of(memory):
         return facts_of(memory)["maxmemory_policy"]
     if isinstance(setting, list) and len(setting) == 2:  # noqa: PLR2004 - name and value

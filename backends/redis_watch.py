@@ -18,11 +18,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from backends.errors import StoreUnavailable
 from backends.records import Origin
 from backends.redis_announcements import Announcements
+from backends.redis_connection import check_server
 from backends.redis_errors import FAILURES, unavailable
 from backends.redis_link import Link
 
@@ -69,6 +70,7 @@ class Watchers:
             await watcher.run()
         finally:
             self._all.remove(watcher)
+            watcher.end()
 
     async def barrier(self) -> None:
         """See the contract."""
@@ -76,10 +78,11 @@ class Watchers:
             raise StoreUnavailable("redis: nobody watches the store in this process")
         try:
             async with asyncio.timeout(_BARRIER):
-                for waiter in [watcher.next_heartbeat() for watcher in self._all]:
-                    await waiter
+                came_back = [await waiter for waiter in [watcher.next_heartbeat() for watcher in self._all]]
         except TimeoutError:
             raise StoreUnavailable("redis: no announcement comes back from the server") from None
+        if not all(came_back):
+            raise StoreUnavailable("redis: nobody watches the store in this process any more")
 
 
 class _Watcher:
@@ -88,16 +91,20 @@ class _Watcher:
         self._wire = wire
         self._names = names
         self._alive = names.alive(secrets.token_hex(8))
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[asyncio.Future[bool]] = []
         self._wake = asyncio.Event()
         self._told_untracked = False
 
-    def next_heartbeat(self) -> asyncio.Future[None]:
-        """Done when a heartbeat has come back that was sent after this call."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def next_heartbeat(self) -> asyncio.Future[bool]:
+        """``True`` when a heartbeat has come back that was sent after this call, ``False`` when none will."""
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._wake.set()
         return waiter
+
+    def end(self) -> None:
+        """Whoever waits hears that nothing comes any more."""
+        self._answer(self._waiting, came_back=False)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -107,6 +114,9 @@ class _Watcher:
             try:
                 await self._session()
             except (*FAILURES, StoreUnavailable) as error:
+                if isinstance(error, ReadOnlyError):
+                    with suppress(*FAILURES):
+                        await self._wire.leave()
                 failures = 1 if time.monotonic() - since > _SETUP else failures + 1
                 if failures == 1:
                     reason = error if isinstance(error, StoreUnavailable) else unavailable(error)
@@ -155,14 +165,18 @@ class _Watcher:
         try:
             async with asyncio.timeout(_MISSING):
                 back = announcements.expect(sent, lambda: time.clock_gettime(_CLOCK))
+                check_server(await link.call("HELLO"))  # a primary may become a copy under its connections
                 await link.call("PUBLISH", self._alive, b"%r" % sent)
                 await link.until(back)
         except BaseException:
             self._waiting = waiting + self._waiting
             raise
+        self._answer(waiting, came_back=True)
+
+    def _answer(self, waiting: list[asyncio.Future[bool]], *, came_back: bool) -> None:
         for waiter in waiting:
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(came_back)
 
     async def _pause(self, seconds: float) -> None:
         """Until the next heartbeat is due, somebody waits for one, or the link has ended."""

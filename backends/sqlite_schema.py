@@ -86,6 +86,17 @@ _KEYS_1: Final = (
     _trigger("key_added", "INSERT ON api_keys WHEN NOT EXISTS (SELECT 1 FROM meta WHERE name = 'bulk')", "NEW.api_key"),
     _trigger("key_changed", "UPDATE ON api_keys", "NEW.api_key"),
     _trigger("key_renamed", "UPDATE OF api_key ON api_keys WHEN OLD.api_key <> NEW.api_key", "OLD.api_key"),
+    _trigger("key_moved", "UPDATE OF key_id ON api_keys WHEN OLD.key_id <> NEW.key_id", "NULL"),
+    # REPLACE takes a row away without its DELETE trigger, so whoever is about to be overwritten is told of before
+    f"""CREATE TRIGGER key_overwritten BEFORE INSERT ON api_keys
+    WHEN EXISTS (SELECT 1 FROM api_keys WHERE key_id = NEW.key_id AND api_key <> NEW.api_key) BEGIN
+        INSERT INTO changes (at, api_key) SELECT {NOW}, api_key FROM api_keys WHERE key_id = NEW.key_id;
+    END""",  # noqa: S608 - our own expression
+    f"""CREATE TRIGGER organization_overwritten BEFORE INSERT ON organizations
+    WHEN NOT EXISTS (SELECT 1 FROM meta WHERE name = 'bulk')
+        AND EXISTS (SELECT 1 FROM organizations WHERE organization_id = NEW.organization_id) BEGIN
+        INSERT INTO changes (at, api_key) VALUES ({NOW}, NULL);
+    END""",  # noqa: S608 - as above
     _trigger("key_deleted", "DELETE ON api_keys", "OLD.api_key"),
     _trigger("organization_changed", "UPDATE ON organizations", "NULL"),
     _trigger("organization_deleted", "DELETE ON organizations", "NULL"),

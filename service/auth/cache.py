@@ -104,15 +104,16 @@ class KeyCache:
     def peek(self, api_key: str) -> CacheEntry | None:
         """The entry for ``api_key`` if it may answer now; never waits, never changes the order of anything."""
         now = self._clock.age()
-        entry = self._entries.get(api_key)
+        entry, ttl = self._entries.get(api_key), self._ttl
         if entry is None:
-            entry = self._negative.get(api_key)
-            if entry is None or now - entry.loaded_at >= self._negative_ttl:
+            entry, ttl = self._negative.get(api_key), self._negative_ttl
+            if entry is None:
                 return None
-            return entry
         age = now - entry.loaded_at
-        if age >= self._ttl or (age >= _UNTRUSTED_LINK_TTL and not self.link_is_up()):
+        if age >= ttl or (age >= _UNTRUSTED_LINK_TTL and not self.link_is_up()):
             return None
+        if entry.loaded is None:
+            return entry
         entry.used = True
         loop = self._loop  # once: closing takes it away at any moment
         if now >= entry.refresh_at and loop is not None:

@@ -94,7 +94,10 @@ class Peppers:
         return hmac.compare_digest(hmac.digest(key, data, "sha256"), stored.digest)
 
     def derived_key(self, purpose: str) -> bytes:
-        """A key of 32 bytes for another purpose than secrets: what is made with it cannot be guessed without the pepper."""
+        """A key of 32 bytes for another purpose than secrets: what is made with it cannot be guessed without the pepper.
+
+        It is never what a secret is stored as: no secret holds a space, and an imported digest has another length.
+        """
         return hmac.digest(self._key, b"gatekey " + purpose.encode(), "sha256")
 
     def fingerprint(self, text: str) -> str:

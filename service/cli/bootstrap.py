@@ -9,7 +9,7 @@ import click
 
 from backends.errors import Conflict
 from backends.records import KeyFilter, KeyState
-from service.cli.common import Failed
+from service.cli.common import Failed, settings_or_fail
 from service.cli.inputs import as_json_option
 from service.cli.keys.written import Written, print_document, print_secret, written
 from service.cli.on_store import on_store, operator
@@ -24,6 +24,10 @@ __all__ = ["command"]
 _SCOPES: Final = ("gatekey:read", "gatekey:write", "gatekey:verify")
 _CLAIM: Final = "command bootstrap"
 _TIME_LIMIT: Final = timedelta(minutes=1)
+_NEVER_PASSES: Final = (
+    "gatekey: GATEKEY_ORGANIZATION_ID names another organization, so a service with this setting refuses the operators'"
+    " key; use it with a service of the same store that has no such setting"
+)
 
 
 @click.command("bootstrap", short_help="Make the operators' first key.")
@@ -51,11 +55,14 @@ def command(*, again: bool, as_json: bool) -> None:
         finally:
             await parts.store.journal.release(_CLAIM)
 
+    only = settings_or_fail().organization_id
     result = on_store(bootstrap)
     if as_json:
         print_document(result)
     else:
         print_secret(result)
+    if only not in (None, "", OPERATORS):
+        click.echo(_NEVER_PASSES, err=True)
 
 
 async def _first_key(parts: Management, *, again: bool) -> Written:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
 
-__all__ = ["Failed", "settings_or_fail"]
+__all__ = ["Failed", "by_defect", "settings_or_fail"]
 
 
 class Failed(click.ClickException):
@@ -30,6 +32,13 @@ class Failed(click.ClickException):
         """Print the problems."""
         for problem in self.problems:
             click.echo(f"gatekey: {problem}", err=True)
+
+
+def by_defect(error: Exception) -> Failed:
+    """What is said of an exception that nobody meant: its place, and not its text, which could hold a secret."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{PurePath(place.filename).name}, line {place.lineno}"
+    return Failed(f"the command failed by a defect: {type(error).__name__} in {where}")
 
 
 def settings_or_fail() -> Settings:

@@ -9,16 +9,23 @@ import click
 
 from service.web.schemas.answers import OrganizationView, view_of_in_force
 from service.web.schemas.key_answers import KeyView
-from service.web.schemas.report_answers import ImportedLines
+from service.web.schemas.report_answers import AuditEntryView, ImportedLines
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backends.journal import LastUse
+    from backends.journal import AuditEntry, LastUse
     from backends.records import KeyRecord, Organization
     from service.manage.manager import ImportReport, InForce
 
-__all__ = ["import_document", "in_force_document", "key_document", "organization_document", "print_json"]
+__all__ = [
+    "entry_document",
+    "import_document",
+    "in_force_document",
+    "key_document",
+    "organization_document",
+    "print_json",
+]
 
 
 def print_json(document: Any) -> None:
@@ -39,6 +46,11 @@ def key_document(record: KeyRecord, last: LastUse | None = None, *, now: datetim
 def in_force_document(in_force: InForce) -> dict[str, Any]:
     """When a change counts."""
     return {"in_force": view_of_in_force(in_force).model_dump(mode="json")}
+
+
+def entry_document(entry: AuditEntry) -> dict[str, Any]:
+    """The entry of an audit trail."""
+    return AuditEntryView.of(entry).model_dump(mode="json")
 
 
 def import_document(report: ImportReport, in_force: InForce | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from service.cli.hints import hint_for
 from service.cli.inputs import as_json_option, asks
 from service.cli.on_store import on_store, operator
 from service.cli.output import printable
+from service.doors.peers import parse_address
 from service.manage.explain import Question
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ _SIGNS: Final = {True: "✓", False: "✗", None: "–"}  # noqa: RUF001 - a das
 _WORDS: Final = {True: "ok", False: "NO", None: "-"}
 
 
+def _an_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A client's address, in its one form."""
+    address = None if value is None else parse_address(value)
+    if value is not None and address is None:
+        raise click.BadParameter("must be an IP address, such as 192.0.2.7", ctx, param)
+    return None if address is None else str(address)
+
+
 @click.command("explain", short_help="Say why a request is or would be denied.")
 @click.option("--api-key", required=True, metavar="KEY", help="The key of the request.")
 @click.option("--domain", required=True, metavar="HOST", help="Where it goes: a host, host:port, a URL, or @gatekey.")
@@ -45,7 +54,7 @@ _WORDS: Final = {True: "ok", False: "NO", None: "-"}
     help=f"The secret, its first line; - is standard input. Or set {SECRET_VARIABLE}.",
 )
 @click.option("--scope", "scopes", multiple=True, help="A scope that the request needs; may be repeated.")
-@click.option("--client-ip", default="", metavar="IP", help="The client's address.")
+@click.option("--client-ip", callback=_an_address, metavar="IP", help="The client's address.")
 @click.option("--origin", help="The request's Origin.")
 @click.option("--policy", "policy_name", metavar="NAME", help="The policy of the door, from gatekey.toml.")
 @as_json_option
@@ -55,7 +64,7 @@ def command(
     domain: str,
     secret_token_file: IO[str] | None,
     scopes: tuple[str, ...],
-    client_ip: str,
+    client_ip: str | None,
     origin: str | None,
     policy_name: str | None,
     as_json: bool,
@@ -81,7 +90,7 @@ def command(
         organization_id=policy.organization,
         only_organization=settings.organization_id,
         required_scopes=tuple(dict.fromkeys((*policy.scopes, *scopes))),
-        client_ip=client_ip,
+        client_ip=client_ip or "",
         origin=origin,
     )
 

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.exceptions import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,17 @@ class LazyGroup(click.Group):
         module, _, name = self.members[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name or "command")
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; whatever it does not expect is told in one line, also where a result is shown."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, Exit, BrokenPipeError):  # a reader that has gone: click ends quietly
+            raise
+        except Exception as error:
+            from service.cli.common import by_defect  # here: it loads the settings, which help need not wait for
+
+            raise by_defect(error) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write the list of commands from the table alone."""

@@ -9,16 +9,14 @@ import asyncio
 import logging
 import os
 import sys
-import traceback
 from contextlib import AsyncExitStack, contextmanager
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import structlog
 
 from backends.errors import StoreCorrupt, StoreError, StoreNotReady, StoreUnavailable, StoreUnfit
-from service.cli.common import Failed, settings_or_fail
+from service.cli.common import Failed, by_defect, settings_or_fail
 from service.manage.actor import OPERATORS, Actor
 from service.manage.errors import ManageError
 
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from service.app import Management
     from service.settings import Settings
 
-__all__ = ["on_store", "operator"]
+__all__ = ["CORRUPT_KEY", "CORRUPT_ORGANIZATION", "on_store", "operator"]
 
 T = TypeVar("T")
 
@@ -39,7 +37,8 @@ _IN_MEMORY: Final = (
 _NOT_READY: Final = (
     "the store is not prepared (never migrated, emptied, or another one than meant); run `gatekey migrate` first"
 )
-_CORRUPT: Final = "what is stored for this key cannot be read; delete the key, or put its stored form right by hand"
+CORRUPT_KEY: Final = "what is stored for this key cannot be read; delete the key, or put its stored form right by hand"
+CORRUPT_ORGANIZATION: Final = "what is stored for an organization cannot be read; put its stored form right by hand"
 
 
 def operator() -> Actor:
@@ -47,11 +46,17 @@ def operator() -> Actor:
     return Actor(organization_id=OPERATORS, name=f"command:{_user()}", scopes=(), unlimited=True)
 
 
-def on_store(operation: Callable[[Management], Awaitable[T]], *, prepared: bool = True, opened: bool = True) -> T:
+def on_store(
+    operation: Callable[[Management], Awaitable[T]],
+    *,
+    prepared: bool = True,
+    opened: bool = True,
+    corrupt: str = CORRUPT_KEY,
+) -> T:
     """What ``operation`` gives on the open store; ends the command with one line where it cannot.
 
     ``prepared``: the store must be ready, so that a missing migration is told before anything is written. ``opened`` is
-    false for what prepares it: SQLite would do so itself.
+    false for what prepares it: SQLite would do so itself. ``corrupt`` is said where what it reads cannot be decoded.
     """
     settings = settings_or_fail()
     if settings.in_memory:
@@ -59,13 +64,11 @@ def on_store(operation: Callable[[Management], Awaitable[T]], *, prepared: bool 
     try:
         return asyncio.run(_run(settings, operation, prepared=prepared, opened=opened))
     except (StoreError, ManageError) as error:
-        raise Failed(_words(error)) from None
+        raise Failed(corrupt if isinstance(error, StoreCorrupt) else _words(error)) from None
     except (click.ClickException, BrokenPipeError):  # whoever read the output has gone: click ends quietly
         raise
     except Exception as error:  # a defect, of ours or of a store by plug-in: one line without its text
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{PurePath(place.filename).name}, line {place.lineno}"
-        raise Failed(f"the command failed by a defect: {type(error).__name__} in {where}") from error
+        raise by_defect(error) from error
 
 
 async def _run(
@@ -106,8 +109,6 @@ def _line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str
 
 
 def _words(error: StoreError | ManageError) -> str:
-    if isinstance(error, StoreCorrupt):
-        return _CORRUPT
     if isinstance(error, StoreNotReady) and not isinstance(error, StoreUnfit):
         return _NOT_READY
     if isinstance(error, StoreUnavailable) and not isinstance(error, StoreUnfit):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service.cli.common import Failed
 from service.cli.documents import print_json
 from service.cli.inputs import as_json_option
 from service.cli.on_store import on_store
@@ -35,7 +36,8 @@ def command() -> None:
 def status(*, as_json: bool) -> None:
     """Count the stored secrets under each pepper, and say which pepper may be taken out of the settings.
 
-    A secret moves to the current pepper when it is next used. Counting reads every key and may take long.
+    A secret moves to the current pepper when it is next used. Counting reads every key and may take long. Exit status 1
+    when a pepper is missing from the settings.
 
     \b
     Examples:
@@ -44,13 +46,19 @@ def status(*, as_json: bool) -> None:
     """  # noqa: D301 - as above
 
     async def count(parts: Management) -> PepperStatus:
-        return await pepper_status(parts.store, parts.peppers)
+        return await pepper_status(parts.store, parts.peppers, now=parts.clock.now())
 
     found = on_store(count)
     if as_json:
         rows = [{name: getattr(row, name) for name in row.__slots__} for row in found.rows]
         print_json({"items": rows, "problems": list(found.problems)})
-        return
+    else:
+        _print(found)
+    if found.problems:
+        raise Failed(found.problems)
+
+
+def _print(found: PepperStatus) -> None:
     table(
         ("VERSION", "CONFIGURED", "CURRENT", "SECRETS", "WHAT NOW"),
         [
@@ -64,8 +72,6 @@ def status(*, as_json: bool) -> None:
             for r in found.rows
         ],
     )
-    for problem in found.problems:
-        click.echo(f"gatekey: {problem}", err=True)
 
 
 def _advice(row: PepperRow) -> str:

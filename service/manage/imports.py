@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -29,8 +28,15 @@ __all__ = ["KeyImport"]
 
 NO_ORGANIZATION: Final = "there is no such organization"
 
+LEFT_AS_IT_IS: Final = "this key is there already, with other fields; it was left as it is"
+
 _MAX_REPORTS: Final = 1_000
 _MAX_NOTES: Final = 100
+_MAX_NAMED: Final = 100  # keys, each with an audit entry of its own
+_MAX_COMPARED: Final = 10_000  # lines
+_COMPARED: Final = (
+    "domains", "scopes", "origins", "networks", "state", "expires_at", "critical", "name", "metadata",
+)  # fmt: skip
 _PROGRESS: Final = 1_000  # lines
 _BREATH: Final = 20  # lines, some 2 ms, after which other work of the same event loop goes on
 _AT_ONCE: Final = 64  # look-ups
@@ -57,6 +63,8 @@ class KeyImport:
         self._is_stored = False
         self.new_organizations: tuple[Organization, ...] = ()
         """Those that this import made."""
+        self.new_records: tuple[KeyRecord, ...] = ()
+        """Likewise, where the file has few keys."""
 
     @property
     def digest(self) -> str:
@@ -84,6 +92,7 @@ class KeyImport:
                 return
             organizations = self._organizations()
             missing = await self._missing(organizations)
+            new = await self._new() if len(self._good) <= _MAX_NAMED else []
             try:
                 self._created = await self._store.add_many(organizations, list(self._good.values()))
             except NotFound:
@@ -93,17 +102,33 @@ class KeyImport:
             else:
                 self._is_stored = True
                 self.new_organizations = missing
+                if len(new) == self._created:  # else others have imported the same meanwhile
+                    self.new_records = tuple(new)
+                if self._created < len(self._good):
+                    await self._note_differences()
                 return
         raise Conflict("the identifiers in the file are taken and given back all the time")
 
     def by_organization(self) -> dict[str, dict[str, Any]]:
-        """For each organization the number of its keys in the file, and how many of them are new where that is known."""
-        keys = Counter(record.organization_id for record in self._good.values())
-        if self._created == len(self._good):
-            return {name: {"keys": count, "created": count} for name, count in keys.items()}
-        if len(keys) == 1:
-            return {name: {"keys": count, "created": self._created} for name, count in keys.items()}
-        return {name: {"keys": count} for name, count in keys.items()}
+        """What is told of each organization: the number of its keys in the file, how many are new where that is known.
+
+        And the first and the last of them, where they are too many to be told one by one.
+        """
+        keys: dict[str, list[str]] = {}
+        for record in self._good.values():
+            keys.setdefault(record.organization_id, []).append(record.key_id)
+        told: dict[str, dict[str, Any]] = {}
+        for name, key_ids in keys.items():
+            told[name] = {"keys": len(key_ids)}
+            if self.new_records:
+                told[name]["created"] = sum(record.organization_id == name for record in self.new_records)
+            elif self._created == len(self._good):
+                told[name]["created"] = len(key_ids)
+            elif len(keys) == 1:
+                told[name]["created"] = self._created
+            if not self.new_records:
+                told[name] |= {"first_key_id": key_ids[0], "last_key_id": key_ids[-1]}
+        return told
 
     def report(self) -> ImportReport:
         """What became of the file."""
@@ -167,6 +192,32 @@ class KeyImport:
         answers = await _all(is_missing(organization) for organization in organizations)
         return tuple(item for item, missing in zip(organizations, answers, strict=True) if missing)
 
+    async def _new(self) -> list[KeyRecord]:
+        async def is_new(record: KeyRecord) -> bool:
+            try:
+                return await self._store.find(record.api_key) is None
+            except StoreCorrupt:
+                return False
+
+        answers = await _all(is_new(record) for record in self._good.values())
+        return [record for record, new in zip(self._good.values(), answers, strict=True) if new]
+
+    async def _note_differences(self) -> None:
+        """A key that was there already stays as it is, which somebody who has changed its line must be told."""
+
+        async def differs(record: KeyRecord) -> bool:
+            try:
+                found = await self._store.find(record.api_key)
+            except StoreCorrupt:
+                return True
+            return found is not None and _differs(record, found.key)
+
+        compared = dict(islice(self._good.items(), _MAX_COMPARED))
+        answers = await _all(differs(record) for record in compared.values())
+        lines = [line for line, different in zip(compared, answers, strict=True) if different]
+        room = _MAX_NOTES - len(self._notes)
+        self._notes += [f"line {line}: {LEFT_AS_IT_IS}" for line in lines[:room]]
+
     async def _conflicts(self) -> dict[int, str]:
         """The problems of the lines that the store cannot take, by line; asked only after it has refused."""
         answers = await _all(self._conflict(record) for record in self._good.values())
@@ -177,16 +228,28 @@ class KeyImport:
             found = await self._store.find(record.api_key)
             if found is not None:
                 same = found.key.organization_id == record.organization_id
-                return "" if same else "api_key: is taken"
+                return "" if same else f"api_key: {self._taken}"
         except StoreCorrupt:
-            return "api_key: is taken"
+            return f"api_key: {self._taken}"
         try:
             await self._store.get(record.key_id)
         except NotFound:
             return ""
         except StoreCorrupt:
             pass
-        return "key_id: is taken"
+        return f"key_id: {self._taken}"
+
+    @property
+    def _taken(self) -> str:
+        """Whoever does not reach every key is not told that there is another one."""
+        return "is taken" if self._actor.reaches_everything else "cannot be used here"
+
+
+def _differs(line: KeyRecord, stored: KeyRecord) -> bool:
+    """As far as that can be seen: hashes of different kinds cannot be compared."""
+    mine, theirs = line.secret, stored.secret
+    comparable = (mine.pepper_version, mine.prehashed) == (theirs.pepper_version, theirs.prehashed)
+    return (comparable and mine != theirs) or any(getattr(line, name) != getattr(stored, name) for name in _COMPARED)
 
 
 async def _all(questions: Iterable[Awaitable[_T]]) -> list[_T]:

@@ -266,6 +266,8 @@ class KeyManager(KeyWriter):
                         target=f"import:{work.digest}",
                         after=counts,
                     )
+                for record in work.new_records:
+                    await self._record_key(actor, "key.created", record, after=public_fields(record))
                 self._count("imported", work.created)
 
         await self._whole(write())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from flask import request
 
-from backends.errors import Conflict, NotFound, StoreError, VersionConflict
+from backends.errors import Conflict, NotFound, StoreCorrupt, StoreError, VersionConflict
 from service.manage.errors import Forbidden, Invalid
 from service.web.answers import ApiError
 from service.web.schemas.reading import invalid
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["told_as_http"]
+
+_CORRUPT: Final = "What is stored for this key cannot be read; delete the key."
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +38,11 @@ def told_as_http() -> Iterator[None]:
         raise invalid([(error.field, error.problem)]) from None
     except Forbidden as error:
         raise ApiError(403, detail=_sentence(error)) from None
-    except StoreError as error:  # unavailable, not ready, full, closed, or a record that cannot be read
+    except StoreCorrupt:
+        of_a_key = "key_id" in (request.view_args or {})
+        _log.warning("management_failed", endpoint=request.endpoint, error_type="StoreCorrupt")
+        raise ApiError(503, detail=_CORRUPT if of_a_key else "") from None
+    except StoreError as error:  # unavailable, not ready, closed
         _log.warning("management_failed", endpoint=request.endpoint, error_type=type(error).__name__)
         raise ApiError(503) from None
 

@@ -43,3 +43,13 @@ def test_no_call_waits() -> None:
     for call in (journal.append_audit(make_entry()), journal.prune(now=START), journal.audit_head("acme")):
         with pytest.raises(StopIteration):
             call.send(None)
+
+
+async def test_a_chain_is_known_by_its_head_or_by_its_entries() -> None:
+    """So that one whose head somebody took away is still told."""
+    journal = MemoryJournal()
+    await journal.append_audit(make_entry(organization_id="acme"))
+    await journal.append_audit(make_entry(organization_id="other"))
+    del journal._heads["acme"]
+    journal._audit["other"].clear()
+    assert await journal.audit_chains() == ("acme", "other")

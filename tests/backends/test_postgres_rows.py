@@ -12,7 +12,8 @@ from backends.errors import StoreCorrupt
 from backends.postgres import PostgresKeyStore
 from backends.postgres_queries import Queries
 from backends.records import FoundKey
-from tests.support.keys import make_key, make_organization
+from tests.support.clock import START
+from tests.support.keys import in_seconds, make_entry, make_key, make_organization
 from tests.support.postgres_kind import PostgresKind, psql
 
 if TYPE_CHECKING:
@@ -168,3 +169,15 @@ async def test_a_look_up_reads_unique_indexes_only(kind: PostgresKind) -> None:
     assert found["o"]["Index Name"] == "organizations_state"
     assert found["o"]["Heap Fetches"] == 0
     assert {node["Actual Rows"] for node in found.values()} == {1}
+
+
+async def test_a_chain_is_known_by_its_head_or_by_its_entries(store: PostgresKeyStore, schema: str) -> None:
+    """So that one whose head somebody took away is still told; a prune leaves what is left of it alone."""
+    for organization_id in ("acme", "other"):
+        await store.journal.append_audit(make_entry(organization_id=organization_id))
+    async with psql() as connection:
+        await connection.execute(f"DELETE FROM {schema}.audit_heads WHERE organization_id = 'acme'")  # noqa: S608 - ours
+        await connection.execute(f"DELETE FROM {schema}.audit WHERE organization_id = 'other'")  # noqa: S608 - ours
+    assert await store.journal.audit_chains() == ("acme", "other")
+    await store.journal.prune(now=START, audit_before=in_seconds(9_999_999))
+    assert (await store.journal.list_audit("acme")).items == (make_entry(),)

@@ -214,6 +214,45 @@ async def test_a_write_whose_answer_is_lost_is_not_made_again(hand: Hand, mode: 
     assert counted.count == 2
 
 
+async def test_a_write_is_not_made_under_another_epoch_than_was_read(hand: Hand) -> None:
+    """The server was wiped, or restored, between the look at its marker and the script."""
+    await hand.store.set_state("key_one", KeyState.DISABLED, now=START)
+    marker = hand.ask("GET", hand.own("epoch"))
+    for change in (lambda: hand.ask("DEL", hand.own("epoch")), lambda: hand.ask("SET", hand.own("epoch"), "{}")):
+        with pytest.MonkeyPatch.context() as patch:
+            as_a_script_goes_out(patch, change)
+            with pytest.raises(StoreNotReady, match="in the middle of the write"):
+                await hand.store.set_state("key_one", KeyState.ACTIVE, now=START)
+        hand.ask("SET", hand.own("epoch"), marker)
+    assert (await hand.store.get("key_one")).state is KeyState.DISABLED
+
+
+async def test_a_caller_that_leaves_while_the_server_writes_leaves_when_it_is_done(own_server: RedisServer) -> None:
+    """Or else the change would come after the caller was told that it had left in time."""
+    async with by_hand(own_server) as hand:
+        await hand.store.set_state("key_one", KeyState.DISABLED, now=START)
+        paused = asyncio.Event()
+
+        def pause() -> None:
+            own_server.pause()
+            paused.set()
+
+        with pytest.MonkeyPatch.context() as patch:
+            as_a_script_goes_out(patch, pause)
+            call = asyncio.ensure_future(hand.store.set_state("key_one", KeyState.REVOKED, now=START))
+            await paused.wait()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            call.cancel()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not call.done()
+            own_server.resume()
+            await asyncio.wait({call})
+        assert call.cancelled()
+        assert b'"state":"revoked"' in hand.ask("GET", hand.record("one"))
+
+
 @pytest.mark.parametrize("steps", [1, 2, 4, 7, 12, 20])
 async def test_nothing_changes_behind_a_caller_that_left(hand: Hand, steps: int) -> None:
     """Cancelled at any moment: when the call has ended, so has the write."""

@@ -14,7 +14,7 @@ from backends.records import FoundKey, KeyState
 from backends.redis_keys import BUCKETS
 from backends.redis_records import SCHEMA, encode_record
 from tests.support.clock import START
-from tests.support.keys import make_key, make_organization
+from tests.support.keys import in_seconds, make_entry, make_key, make_organization
 from tests.support.recorder import EVERYTHING, HEARTBEAT, watching
 from tests.support.redis_kind import KINDS, by_hand, kind_named
 from tests.support.redis_server import RedisServer, debian_redis, valkey
@@ -279,3 +279,15 @@ async def test_a_look_up_is_one_command(hand: Hand) -> None:
         "type": 1,
         "evalsha": 1,
     }
+
+
+async def test_a_chain_is_known_by_its_head_or_by_its_entries(hand: Hand) -> None:
+    """So that one whose head somebody took away is still told; a prune leaves what is left of it alone."""
+    journal = hand.store.journal
+    for organization_id in ("acme", "other"):
+        await journal.append_audit(make_entry(organization_id=organization_id))
+    hand.ask("HDEL", hand.own("audit"), "acme")
+    hand.ask("DEL", hand.own("audit:other"))
+    assert await journal.audit_chains() == ("acme", "other")
+    await journal.prune(now=START, audit_before=in_seconds(9_999_999))
+    assert (await journal.list_audit("acme")).items == (make_entry(),)

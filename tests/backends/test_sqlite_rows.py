@@ -14,7 +14,7 @@ from backends.records import FoundKey, KeyState
 from backends.sqlite import SqliteKeyStore
 from backends.sqlite_rows import KEY_COLUMNS, key_of_row, row_of_key
 from tests.support.clock import START
-from tests.support.keys import hash_secret, in_seconds, make_key, make_organization
+from tests.support.keys import hash_secret, in_seconds, make_entry, make_key, make_organization
 from tests.support.sqlite_kind import by_hand, folder
 
 if TYPE_CHECKING:
@@ -239,3 +239,18 @@ def test_the_stored_form_of_a_row_is_this() -> None:
     )
     assert row_of_key(record) == row
     assert key_of_row(row) == record
+
+
+async def test_a_chain_is_known_by_its_head_or_by_its_entries(store: SqliteKeyStore, path: Path) -> None:
+    """So that one whose head somebody took away is still told; a prune leaves what is left of it alone."""
+    for organization_id in ("acme", "other"):
+        await store.journal.append_audit(make_entry(organization_id=organization_id))
+    history = path.with_name(f"{path.name}.history")
+    by_hand(
+        history,
+        "DELETE FROM audit_heads WHERE organization_id = 'acme'",
+        "DELETE FROM audit WHERE organization_id = 'other'",
+    )
+    assert await store.journal.audit_chains() == ("acme", "other")
+    await store.journal.prune(now=START, audit_before=in_seconds(9_999_999))
+    assert (await store.journal.list_audit("acme")).items == (make_entry(),)

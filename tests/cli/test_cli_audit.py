@@ -59,6 +59,31 @@ def test_the_trail_of_nobody_is_refused(busy: Commands) -> None:
     busy.refused("audit", "list", "nobody")
 
 
+def test_the_trail_of_nobody_is_not_whole(busy: Commands) -> None:
+    """A mistyped name must not be proved; nothing is printed of the others."""
+    assert "nobody" in busy.refused("audit", "verify", "acme", "nobody")
+    assert "nobody" in busy.refused("audit", "verify", "nobody", "--json")
+
+
+def test_an_entry_that_cannot_be_read_is_no_keys_fault(busy: Commands) -> None:
+    """The listing names the trail; the check says which chain, and goes on with the others."""
+    by_hand(busy, "UPDATE audit SET at = 'zzz' WHERE organization_id = 'acme' AND seq = 2")
+    assert "audit trail" in busy.refused("audit", "list", "acme")
+    result = busy("audit", "verify", "--json")
+    assert result.exit_code == 1
+    chains = {item["organization_id"]: item["problems"] for item in json.loads(result.stdout)["items"]}
+    assert "cannot be read" in chains["acme"][0]["problem"]
+    assert all(not problems for name, problems in chains.items() if name != "acme")
+
+
+def test_what_stands_in_an_entry_by_hand_is_shown_as_text(busy: Commands) -> None:
+    """Whoever reads the trail sees it, and the check finds it."""
+    by_hand(busy, "UPDATE audit SET after = 'nonsense', before = 'NaN' WHERE organization_id = 'acme' AND seq = 2")
+    item = busy.document("audit", "list", "acme")["items"][-2]
+    assert (item["seq"], item["before"], item["after"]) == (2, "NaN", "nonsense")
+    assert verified(busy)[0] == 1
+
+
 def test_a_trail_that_nobody_touched_is_whole(busy: Commands) -> None:
     """Each organization's, with the head that is to be kept elsewhere."""
     code, chain, errors = verified(busy)

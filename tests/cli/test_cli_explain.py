@@ -134,6 +134,15 @@ def test_a_policy_adds_what_it_demands(gatekey: Commands, tmp_path: Path) -> Non
     assert gatekey.refused(*words, "--policy", "none").startswith("unknown_policy: ")
 
 
+@pytest.mark.parametrize("address", ["nonsense", "192.0.2.0/24", "192.0.2", ""])
+def test_an_address_that_is_none_is_wrong_usage(address: str, gatekey: Commands) -> None:
+    """A mistyped one must not be judged as if the request came from nowhere."""
+    words = ("explain", "--api-key", "one", "--domain", "api.example.com", "--client-ip", address)
+    result = gatekey(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--client-ip" in result.stderr
+
+
 def test_the_installations_own_organization_counts(gatekey: Commands) -> None:
     """GATEKEY_ORGANIZATION_ID refuses the keys of all others."""
     api_key = gatekey.create()["api_key"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
@@ -47,11 +48,13 @@ def test_an_old_pepper_may_go_once_no_secret_needs_it(gatekey: Commands) -> None
 
 
 def test_a_pepper_that_was_lost_is_told(gatekey: Commands) -> None:
-    """In the table, and in a line on standard error; the exit status is still 0."""
+    """In the table, and in a line on standard error, with exit status 1: keys are answered with 503."""
     gatekey.create()
     with_peppers(gatekey, f"2:{NEW}", current=2)
     result = gatekey("pepper", "status")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "give it back" in result.stdout
     assert result.stderr.startswith("gatekey: pepper 1 is not configured")
-    assert len(gatekey.document("pepper", "status")["problems"]) == 1
+    as_json = gatekey("pepper", "status", "--json")
+    assert as_json.exit_code == 1
+    assert len(json.loads(as_json.stdout)["problems"]) == 1

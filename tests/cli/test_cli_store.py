@@ -75,6 +75,42 @@ def test_a_defect_of_a_store_by_plug_in_is_one_line_without_its_text(manner: str
     assert "LookupError in plugin_store.py, line " in done.stderr
 
 
+def test_a_result_that_cannot_be_shown_is_one_line(gatekey: Commands) -> None:
+    """Here a name that the output has no letters for: no traceback, which could hold anything."""
+    gatekey.ok("orgs", "create", "beta", "--name", "\u0411\u0435\u0442\u0430")
+    done = gatekey.process("orgs", "list", PYTHONIOENCODING="latin-1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("gatekey: the command failed by a defect: UnicodeEncodeError in ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "words", "command"),
+    [
+        ("UPDATE api_keys SET secret = 'x'", "for this key", ("keys", "show", "{key}")),
+        ("UPDATE organizations SET created_at = 'x'", "for an organization", ("orgs", "disable", "acme")),
+    ],
+)
+def test_what_cannot_be_read_is_named(statement: str, words: str, command: tuple[str, ...], gatekey: Commands) -> None:
+    """Nobody is told to delete a key that is whole."""
+    key_id = gatekey.create()["key_id"]
+    connection = sqlite3.connect(gatekey.environ["GATEKEY_STORE_URL"].removeprefix("sqlite:///"))
+    with connection:
+        connection.execute(statement)
+    connection.close()
+    assert words in gatekey.refused(*(word.format(key=key_id) for word in command))
+
+
+def test_an_operators_key_that_could_never_pass_is_told(empty: Commands) -> None:
+    """Where the installation serves one other organization only."""
+    empty.ok("migrate")
+    result = empty("bootstrap", "--json", GATEKEY_ORGANIZATION_ID="acme")
+    leaks.register(json.loads(result.stdout)["secret_token"])
+    assert result.exit_code == 0
+    assert result.stderr.startswith("gatekey: GATEKEY_ORGANIZATION_ID")
+    assert result.stderr.count("\n") == 1
+
+
 def test_an_sqlite_file_is_prepared_once(empty: Commands) -> None:
     """By ``migrate``, or by itself when it is first used."""
     empty.ok("migrate")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
-from hashlib import sha256
 from pathlib import Path
 
 from tests.cli.commands import Commands
@@ -28,7 +28,8 @@ def test_a_file_is_imported_and_again_changes_nothing(gatekey: Commands, tmp_pat
     file.write_text(lines("one", "two") + "\n" + lines("three", organization_id="beta"), encoding="utf-8")
     report = gatekey.document("keys", "import", str(file))
     assert (report["created"], report["unchanged"], report["refused"]) == (3, 0, 0)
-    assert report["digest"] == sha256(file.read_bytes()).hexdigest()
+    targets = [item["target"] for item in gatekey.document("audit", "list", "beta")["items"]]
+    assert f"import:{report['digest']}" in targets
     assert report["in_force"]["everywhere_by"]
     again = gatekey.ok("keys", "import", str(file))
     assert again == "Imported 0 keys; 3 lines changed nothing.\n"
@@ -110,6 +111,21 @@ def test_an_export_of_one_organization_has_no_other_keys(gatekey: Commands) -> N
     (line,) = gatekey.ok("keys", "export", "--organization", "beta").splitlines()
     assert json.loads(line)["key_id"] == made["key_id"]
     gatekey.refused("keys", "export", "--organization", "nobody")
+
+
+def test_an_export_that_leaves_out_a_key_says_so(gatekey: Commands, tmp_path: Path) -> None:
+    """A backup without it must not pass for a whole one; the keys that can be read are in it all the same."""
+    gatekey.ok("keys", "import", "-", stdin=lines("one", "two", "three"))
+    connection = sqlite3.connect(gatekey.environ["GATEKEY_STORE_URL"].removeprefix("sqlite:///"))
+    with connection:
+        connection.execute("UPDATE api_keys SET secret = 'spoilt' WHERE api_key = 'two'")
+    connection.close()
+    file = tmp_path / "keys.jsonl"
+    result = gatekey("keys", "export", "--output", str(file))
+    assert result.exit_code == 1
+    assert "1 key is missing" in result.stderr
+    assert {json.loads(line)["api_key"] for line in file.read_text().splitlines()} == {"one", "three"}
+    assert gatekey("keys", "export").exit_code == 1
 
 
 def test_an_export_to_a_file_is_its_owners_alone(gatekey: Commands, tmp_path: Path) -> None:

@@ -113,8 +113,8 @@ BREAKS = [
     Break(
         "4: briefly",
         CACHE,
-        "now - entry.loaded_at >= self._negative_ttl",
-        "False",
+        "self._negative.get(api_key), self._negative_ttl",
+        "self._negative.get(api_key), 1e9",
         "cache::test_an_unknown_key_is_remembered_briefly",
     ),
     Break(

@@ -20,6 +20,7 @@ from backends.errors import (
     StoreUnfit,
     VersionConflict,
 )
+from backends.memory import MemoryKeyStore
 from service.manage.errors import Forbidden, Invalid
 from service.manage.manager import KeyManager
 from service.manage.model import KeyDraft
@@ -148,6 +149,40 @@ def test_every_body_is_checked(api: Api, method: str, path: str, body: Any, fiel
 def test_what_is_no_json_is_told_apart(api: Api, media_type: str, raw: bytes, status: int) -> None:
     """400 for nonsense, 415 for another type, 422 for another form."""
     assert api.ask("POST", KEYS, raw=raw, headers={"Content-Type": media_type}).status == status
+
+
+@pytest.mark.parametrize(
+    ("raw", "field", "problem"),
+    [
+        (b'{"domains":["a.example"],"domains":["b.example"]}', "body", "a field stands twice"),
+        (b'{"domains":["a.example"],"metadata":{"a":1,"a":2}}', "body", "a field stands twice"),
+        (b'{"domains":["a.example"],"metadata":{"n":%d}}' % 2**70, "metadata", "holds a number or a text"),
+        (b'{"domains":["a.example"],"metadata":%s1%s}' % (b'{"a":' * 250, b"}" * 250), "metadata", ""),
+    ],
+    ids=["twice", "twice inside", "large number", "deep"],
+)
+def test_a_body_that_readers_would_understand_differently_is_422(
+    api: Api, raw: bytes, field: str, problem: str
+) -> None:
+    """What is stored is what was sent, or nothing is."""
+    answer = api.ask("POST", KEYS, raw=raw, headers={"Content-Type": "application/json"})
+    assert answer.status == 422, answer.body
+    assert answer.json()["errors"][0]["field"] == field
+    assert problem in answer.json()["errors"][0]["problem"]
+
+
+def test_an_operator_is_told_what_to_do_about_a_key_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, api: Api
+) -> None:
+    """Asking again will not help; what is wrong with it stays inside."""
+
+    async def fail(*_arguments: Any, **_options: Any) -> Any:
+        raise StoreCorrupt("the stored key's domains is missing or wrong")
+
+    monkeypatch.setattr(MemoryKeyStore, "get", fail)
+    answer = api.ask("GET", "/v1/keys/key_1")
+    assert answer.status == 503
+    assert answer.json()["detail"] == "What is stored for this key cannot be read; delete the key."
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
-from backends.journal import UsageCount
+from backends.journal import AuditEntry, UsageCount
 from backends.records import KeyState
+from service.web.schemas.report_answers import AuditEntryView, AuditPage
 from tests.support.clock import START, FakeClock
 from tests.support.in_process import logged_gatekey
 from tests.support.keys import make_key, make_organization
@@ -160,6 +162,29 @@ def test_a_key_shows_when_it_was_last_used(api: Api) -> None:
     listed = {item["key_id"]: item["last_used_at"] for item in pages(api, "/v1/organizations/initech/keys")}
     assert listed["key_2"] == "2026-01-03T09:04:05Z"
     assert listed["key_4"] is None
+
+
+def an_entry(after: str) -> AuditEntry:
+    return AuditEntry(
+        organization_id="globex", seq=1, at=START, actor="key:key_1", actor_organization_id="globex",
+        action="key.created", target="key:key_1", client_ip="", request_id="", before="{}", after=after,
+        previous_hash="", hash="0" * 64,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("spoilt", ["nonsense", "NaN", '{"a":' * 300 + "1" + "}" * 300], ids=["text", "NaN", "deep"])
+def test_what_stands_in_an_entry_by_hand_is_shown_as_text(spoilt: str) -> None:
+    """One bad entry must not hide all others."""
+    entry = an_entry(spoilt)
+    assert AuditEntryView.of(entry).after == spoilt
+    assert orjson.loads(AuditEntryView.of(entry).model_dump_json())["after"] == spoilt
+
+
+@pytest.mark.parametrize("depth", range(244, 262))
+def test_a_page_of_the_trail_can_be_shown_however_deep_an_entry_nests(depth: int) -> None:
+    """As an object or as a text."""
+    shown = AuditEntryView.of(an_entry("[" * depth + "]" * depth))
+    assert orjson.loads(AuditPage(items=(shown,), next_cursor=None).model_dump_json())["items"]
 
 
 def test_the_audit_trail_is_paged_from_the_newest(api: Api) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from service.cli.documents import print_json
+from service.cli.documents import entry_document, print_json
 from service.cli.inputs import as_json_option
 from service.cli.on_store import on_store, operator
 from service.cli.output import second, table
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _PAGE: Final = 1_000
+_CORRUPT: Final = "an entry of the audit trail cannot be read; `gatekey audit verify` says what else is wrong with it"
 
 
 @click.command("list", short_help="What was done in an organization, newest first.")
@@ -44,35 +44,9 @@ def command(organization: str, *, limit: int, as_json: bool) -> None:
             after = page.next_after
         return found
 
-    entries = on_store(find)
+    entries = on_store(find, corrupt=_CORRUPT)
     if as_json:
-        print_json({"items": [_document(entry) for entry in entries]})
+        print_json({"items": [entry_document(entry) for entry in entries]})
         return
     rows = [(second(e.at), str(e.seq), e.action, e.target, e.actor, e.client_ip) for e in entries]
     table(("AT", "SEQ", "ACTION", "TARGET", "BY", "FROM"), rows)
-
-
-def _document(entry: AuditEntry) -> dict[str, Any]:
-    return {
-        "organization_id": entry.organization_id,
-        "seq": entry.seq,
-        "at": entry.at.isoformat().replace("+00:00", "Z"),
-        "actor": entry.actor,
-        "actor_organization_id": entry.actor_organization_id,
-        "action": entry.action,
-        "target": entry.target,
-        "client_ip": entry.client_ip,
-        "request_id": entry.request_id,
-        "before": _object(entry.before),
-        "after": _object(entry.after),
-        "previous_hash": entry.previous_hash,
-        "hash": entry.hash,
-    }
-
-
-def _object(text: str) -> Any:
-    """What somebody spoilt by hand is shown as the text that it is: `audit verify` says that it was changed."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

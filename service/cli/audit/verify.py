@@ -12,6 +12,8 @@ from typing import IO, TYPE_CHECKING, Final
 
 import click
 
+from backends.errors import StoreCorrupt
+from backends.journal import AuditHead
 from service.cli.common import Failed
 from service.cli.documents import print_json
 from service.cli.inputs import as_json_option
@@ -72,7 +74,11 @@ def command(organizations: tuple[str, ...], *, against: IO[str] | None, as_json:
     async def verify(parts: Management) -> list[_Chain]:
         journal = parts.store.journal
         names = organizations or sorted({*await journal.audit_chains(), *kept})
-        return [await _verify(journal, name, kept.get(name)) for name in names]
+        chains = [await _verify(journal, name, kept.get(name)) for name in names]
+        unknown = [c.organization_id for c in chains if organizations and not (c.entries or c.head.seq or c.problems)]
+        if unknown:
+            raise Failed(f"{name}: there is no audit trail of an organization of this name" for name in unknown)
+        return chains
 
     chains = on_store(verify)
     bad = sum(bool(chain.problems) for chain in chains)
@@ -85,14 +91,18 @@ def command(organizations: tuple[str, ...], *, against: IO[str] | None, as_json:
 
 
 async def _verify(journal: Journal, organization_id: str, kept: _Head | None) -> _Chain:
-    head = await journal.audit_head(organization_id)  # before the chain is read: what was proved is never less
-    report = await verify_chain(journal, organization_id)
-    problems = list(report.problems)
-    if kept is not None and kept.seq:
-        problems += await _missed(journal, organization_id, kept)
+    head, entries, problems = AuditHead(), 0, list[ChainProblem]()
+    try:
+        head = await journal.audit_head(organization_id)  # before the chain is read: what was proved is never less
+        report = await verify_chain(journal, organization_id)
+        entries, problems = report.entries, list(report.problems)
+        if kept is not None and kept.seq:
+            problems += await _missed(journal, organization_id, kept)
+    except StoreCorrupt:
+        problems.append(ChainProblem(head.pruned_seq + 1, "an entry from here on cannot be read"))
     return _Chain(
         organization_id=organization_id,
-        entries=report.entries,
+        entries=entries,
         head=_Head(seq=head.seq, hash=head.hash),
         problems=tuple(problems),
     )

@@ -88,7 +88,7 @@ def export_keys(*, organization: str | None, output: Path | None) -> None:
     """Write all keys as JSON lines, to be imported again by an installation with the same peppers.
 
     Secrets are written as hashes, which are worthless without the pepper. A file gets the mode 0600 and takes its name only
-    when it is whole.
+    when it is whole. Exit status 1 when stored keys cannot be read: all others are written.
 
     \b
     Examples:
@@ -97,7 +97,7 @@ def export_keys(*, organization: str | None, output: Path | None) -> None:
     """  # noqa: D301 - as above
     shown = output is not None or not sys.stdout.isatty()  # a bar among the lines would spoil both
 
-    async def write(parts: Management) -> int:
+    async def write(parts: Management) -> tuple[int, int]:
         total = None if organization else sum((await parts.store.count_keys(now=parts.clock.now())).values())
         done = 0
         with _opened(output) as file, progress("exporting", total, shown=shown) as reached:
@@ -107,11 +107,16 @@ def export_keys(*, organization: str | None, output: Path | None) -> None:
                 if done % _STEP == 0:
                     reached(done)
             reached(done)
-        return done
+        return done, (total or 0) - done
 
-    done = on_store(write)
+    done, missing = on_store(write)
     if output is not None:
         click.echo(f"Exported {counted(done, 'key')} to {output}.", err=True)
+    if missing > 0:
+        verb = "is" if missing == 1 else "are"
+        raise Failed(
+            f"{counted(missing, 'key')} {verb} missing from it: what is stored cannot be read, or went meanwhile"
+        )
 
 
 @contextmanager

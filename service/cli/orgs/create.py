@@ -8,7 +8,7 @@ import click
 
 from service.cli.documents import organization_document, print_json
 from service.cli.inputs import as_json_option
-from service.cli.on_store import on_store, operator
+from service.cli.on_store import CORRUPT_ORGANIZATION, on_store, operator
 
 if TYPE_CHECKING:
     from backends.records import Organization
@@ -33,7 +33,7 @@ def command(slug: str, *, name: str, as_json: bool) -> None:
     async def make(parts: Management) -> Organization:
         return await parts.manager.create_organization(operator(), slug, name=name)
 
-    made = on_store(make)
+    made = on_store(make, corrupt=CORRUPT_ORGANIZATION)
     if as_json:
         print_json(organization_document(made))
     else:

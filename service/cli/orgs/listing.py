@@ -8,7 +8,7 @@ import click
 
 from service.cli.documents import organization_document, print_json
 from service.cli.inputs import as_json_option
-from service.cli.on_store import on_store, operator
+from service.cli.on_store import CORRUPT_ORGANIZATION, on_store, operator
 from service.cli.output import second, table
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def command(*, as_json: bool) -> None:
       gatekey orgs list
       gatekey orgs list --json
     """  # noqa: D301 - click wants the character, as an escape in a raw text is not
-    organizations = on_store(_all)
+    organizations = on_store(_all, corrupt=CORRUPT_ORGANIZATION)
     if as_json:
         print_json({"items": [organization_document(item) for item in organizations]})
         return

@@ -8,7 +8,7 @@ import click
 
 from service.cli.documents import in_force_document, organization_document, print_json
 from service.cli.inputs import as_json_option
-from service.cli.on_store import on_store, operator
+from service.cli.on_store import CORRUPT_ORGANIZATION, on_store, operator
 from service.cli.output import say_in_force
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _switch(slug: str, *, is_active: bool, as_json: bool) -> None:
         organization = await parts.manager.set_organization_active(operator(), slug, is_active)
         return organization, await parts.manager.in_force(wait=False)
 
-    organization, in_force = on_store(switch)
+    organization, in_force = on_store(switch, corrupt=CORRUPT_ORGANIZATION)
     if as_json:
         print_json({**organization_document(organization), **in_force_document(in_force)})
         return

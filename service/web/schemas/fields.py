@@ -6,8 +6,9 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-import orjson
 from pydantic import BeforeValidator, Field, StrictBool, StringConstraints, WithJsonSchema
+
+from service.auth.key_fields import FieldProblem, metadata
 
 __all__ = [
     "Duration",
@@ -64,17 +65,15 @@ def duration_of(value: Any) -> timedelta:
 
 def _metadata_of(value: Any) -> str:
     """A JSON object as the text that a record holds."""
-    if not isinstance(value, dict):
-        raise ValueError("must be an object")  # noqa: TRY004 - pydantic reports a ValueError as the field's problem
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-    except TypeError:
-        raise ValueError("holds a number or a text that cannot be stored, or is nested too deep") from None
+        return metadata(value)
+    except FieldProblem as error:
+        raise ValueError(error.problem) from None
 
 
 def _texts_of(value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list):
-        raise ValueError("must be a list of texts")  # noqa: TRY004 - as above
+        raise ValueError("must be a list of texts")  # noqa: TRY004 - pydantic reports a ValueError as the field's problem
     return tuple(value)
 
 

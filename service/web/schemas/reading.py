@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from service.auth.key_fields import read_json
 from service.web.answers import ApiError
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ def parse_body(model: type[_Model], request: Request, *, optional: bool = False)
         raise ApiError(400, detail="The body is not JSON.") from None
     if not isinstance(found, dict):
         raise ApiError(422, detail="The body must be a JSON object.")
+    try:
+        found = read_json(data.decode())  # knows what stands twice, and whole numbers of any size
+    except ValueError as error:
+        raise invalid([("body", str(error))]) from None
     return _checked(model, found, whole="body")
 
 

@@ -361,6 +361,21 @@ async def test_a_hash_under_a_pepper_that_is_not_configured_proves_nothing(world
     assert (await world.decide("foreign")).reason is Reason.STORE_CORRUPT
 
 
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (KeyState.ACTIVE, Reason.STORE_CORRUPT),
+        (KeyState.DISABLED, Reason.STORE_CORRUPT),
+        (KeyState.REVOKED, Reason.BAD_SECRET),
+    ],
+)
+async def test_a_revoked_key_needs_no_pepper_to_be_refused(state: KeyState, reason: Reason, world: World) -> None:
+    """It is over for good, whatever its secret is; a disabled one may come back."""
+    record = replace(make_key("foreign"), secret=SecretHash(9, bytes(32)), state=state)
+    world.store.answers["foreign"] = FoundKey(record, organization_is_active=True)
+    assert (await world.decide("foreign")).reason is reason
+
+
 # -- rule 6: stale if error -----------------------------------------------------------------------------------------------
 
 

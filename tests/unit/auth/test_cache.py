@@ -316,6 +316,7 @@ async def test_an_unknown_key_is_remembered_briefly(cache: KeyCache, store: Gate
     assert entry is not None
     assert entry.loaded is None
     clock.advance(5.0)
+    cache.heartbeat()
     assert cache.peek("stranger") is None
     assert store.finds == ["stranger"]
 
@@ -410,6 +411,22 @@ async def test_while_announcements_are_missing_entries_are_read_again_after_five
     assert cache.peek("known") is None
     cache.heartbeat()
     assert cache.peek("known") is not None
+
+
+async def test_while_announcements_are_missing_strangers_are_looked_up_again_after_five_seconds(
+    store: GatedStore, clock: FakeClock, metrics: Metrics
+) -> None:
+    """However long they may be remembered: a key may have been made meanwhile (rule 7)."""
+    cache = new_cache(store, clock, metrics, negative_ttl=100.0)
+    await load(cache, "stranger")
+    cache.heartbeat()
+    clock.advance(4.9)
+    assert cache.peek("stranger") is not None
+    clock.advance(0.1)
+    assert cache.peek("stranger") is None
+    cache.heartbeat()
+    assert cache.peek("stranger") is not None
+    await cache.close()
 
 
 async def test_a_heartbeat_vouches_for_the_time_when_it_was_sent(cache: KeyCache, clock: FakeClock) -> None:

@@ -132,6 +132,14 @@ def test_peppers_are_not_shown_and_travel_to_workers() -> None:
     assert again.match(SECRET, PEPPERS.hash(SECRET))
 
 
+def test_each_purpose_has_a_key_of_its_own() -> None:
+    """Of the current pepper, and none that a stored secret could show."""
+    keys = [PEPPERS.derived_key("one"), PEPPERS.derived_key("two"), Peppers({1: OLD}, current=1).derived_key("one")]
+    assert len({*keys, NEW, PEPPERS.hash("one").digest}) == 5
+    assert PEPPERS.derived_key("one") == keys[0]
+    assert {len(key) for key in keys} == {32}
+
+
 def test_a_fingerprint_groups_without_telling() -> None:
     """12 hex digits under a key of their own: not the stored hash's, not without the pepper."""
     fingerprint = PEPPERS.fingerprint("some-api-key")

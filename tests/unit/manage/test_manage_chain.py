@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from backends.errors import StoreCorrupt
 from backends.journal import NO_HASH, AuditEntry, AuditHead
 from backends.memory_journal import MemoryJournal
 from service.manage.audit import AuditTrail, entry_hash, verify_chain
@@ -256,3 +257,37 @@ def test_a_hash_covers_every_other_field_and_the_moment_not_its_notation() -> No
     elsewhere = entry.at.astimezone(timezone(timedelta(hours=5)))
     assert entry_hash(replace(entry, at=elsewhere, hash="")) == entry_hash(entry)
     assert entry.at.tzinfo is UTC
+
+
+async def test_a_chain_without_its_head_is_found() -> None:
+    """Whoever took it away hides nothing."""
+    journal = await make_chain(3)
+    journal._heads.clear()
+    assert await journal.audit_chains() == ("acme",)
+    assert await problems_of(journal) == ["the chain goes on beyond its recorded end"]
+
+
+async def test_an_entry_that_cannot_be_read_is_told_where_the_rest_is_sound(world: World) -> None:
+    """Where it begins; what is behind it, nobody can say."""
+    trail = AuditTrail(world.journal, clock=world.clock)
+    for number in range(1_001):
+        await trail.record(OPERATOR, organization_id="acme", action="key.updated", target=f"key:key_{number}")
+
+    async def corrupt() -> None:
+        world.faults.errors["list_audit"] = StoreCorrupt("a time in the history is wrong")
+
+    world.faults.after["list_audit"] = corrupt  # the second page
+    report = await verify_chain(world.journal, "acme")
+    assert [(item.seq, item.problem) for item in report.problems] == [(1_001, "an entry from here on cannot be read")]
+    assert report.entries == 1_000
+    report = await verify_chain(world.journal, "acme")
+    assert [(item.seq, item.problem) for item in report.problems] == [(1, "an entry from here on cannot be read")]
+
+
+async def test_a_head_that_cannot_be_read_is_a_problem_of_its_chain(world: World) -> None:
+    """The others can still be verified."""
+    world.faults.errors["audit_head"] = StoreCorrupt("a stored head of an audit chain cannot be decoded")
+    report = await verify_chain(world.journal, "acme")
+    assert [(item.seq, item.problem) for item in report.problems] == [
+        (0, "the recorded end of the chain cannot be read")
+    ]

@@ -248,6 +248,16 @@ async def test_a_corrupt_key_is_a_step_that_did_not_pass(defect: str, secret: Se
     assert (explanation.reason, failed(explanation)) == (Reason.STORE_CORRUPT, ["key"])
 
 
+@pytest.mark.parametrize("secret", [None, Secret(SECRET)])
+async def test_a_revoked_key_needs_no_pepper_to_be_explained(secret: Secret | None, world: World) -> None:
+    """As it is decided."""
+    record = make_key("one", secret=SecretHash(9, bytes(32)), state=KeyState.REVOKED)
+    await world.store.add(record)
+    explanation = await world.manager.explain(ACME, Question(api_key="one", domain=DOMAIN, secret=secret))
+    assert explanation.record == record
+    assert explanation.reason is (Reason.INACTIVE if secret is None else Reason.BAD_SECRET)
+
+
 async def test_a_missing_pepper_of_an_old_secret_matters_only_where_it_is_asked(world: World) -> None:
     """The secret in force is compared first."""
     await world.store.add(make_key("key-one", previous_secret=SecretHash(9, bytes(32))))

@@ -54,14 +54,22 @@ def counts(report: ImportReport) -> tuple[int, int, int]:
 
 
 async def test_a_file_is_stored_with_the_organizations_that_are_missing(world: World) -> None:
-    """Each chain has one entry for the file, with its digest."""
+    """Each chain has one entry for the file, with its digest, and one for each key that is new."""
     lines = [line("one"), b"\n", line("two", organization_id="new"), line("three", organization_id="new")]
     report = await load(world, *lines, actor=OPERATOR)
     digest = hmac.digest(PEPPERS.derived_key("import digest"), b"".join(lines), "sha256").hex()
     assert report == ImportReport(created=3, unchanged=0, refused=0, digest=digest)
     assert sorted(await keys(world)) == ["one", "three", "two"]
-    assert await world.actions("new") == ["organization.created", "keys.imported"]
-    (entry,) = await world.entries("acme")
+    assert await world.actions("new") == [
+        "organization.created",
+        "keys.imported",
+        "key.created",
+        "key.created",
+    ]
+    entry, created = await world.entries("acme")
+    (record,) = [record for record in (await world.store.list_keys()).items if record.api_key == "one"]
+    assert (created.action, created.target) == ("key.created", f"key:{record.key_id}")
+    assert json.loads(created.after)["api_key"] == "one"
     assert (entry.action, entry.target, json.loads(entry.after)) == (
         "keys.imported",
         f"import:{digest}",
@@ -83,13 +91,84 @@ async def test_the_same_file_again_changes_nothing(world: World) -> None:
 
 
 async def test_a_file_that_is_partly_known_creates_the_rest(world: World) -> None:
-    """How many of them in which organization is not known where there are several."""
+    """And records which ones."""
     await load(world, line("one"), line("two", organization_id="globex"))
-    assert counts(await load(world, line("one"), line("three"))) == (1, 1, 0)
-    assert json.loads((await world.entries())[-1].after) == {"keys": 2, "created": 1}
-    await load(world, line("one"), line("four"), line("two", organization_id="globex"))
-    assert json.loads((await world.entries())[-1].after) == {"keys": 2}
-    assert json.loads((await world.entries("globex"))[-1].after) == {"keys": 1}
+    known = {organization_id: len(await world.entries(organization_id)) for organization_id in ("acme", "globex")}
+    report = await load(world, line("one"), line("three"), line("two", organization_id="globex"))
+    assert (counts(report), report.notes) == ((1, 2, 0), ())
+    imported, created = (await world.entries())[known["acme"] :]
+    assert json.loads(imported.after) == {"keys": 2, "created": 1}
+    assert json.loads(created.after)["api_key"] == "three"
+    (imported,) = (await world.entries("globex"))[known["globex"] :]
+    assert json.loads(imported.after) == {"keys": 1, "created": 0}
+
+
+@pytest.mark.parametrize(("number", "told_each"), [(100, True), (101, False)])
+async def test_of_many_keys_the_first_and_the_last_are_recorded(
+    number: int,
+    told_each: bool,  # noqa: FBT001 - a column
+    world: World,
+) -> None:
+    """Up to a hundred each has an entry of its own."""
+    await load(world, *[line(f"key-{index}", key_id=f"k{index}") for index in range(number)])
+    entries = await world.entries()
+    ends = {} if told_each else {"first_key_id": "k0", "last_key_id": f"k{number - 1}"}
+    assert json.loads(entries[0].after) == {"keys": number, "created": number, **ends}
+    targets = [entry.target for entry in entries[1:]]
+    assert targets == ([f"key:k{index}" for index in range(number)] if told_each else [])
+
+
+async def test_how_many_of_many_keys_are_new_is_known_of_one_organization_alone(world: World) -> None:
+    """Else only how many there are in the file."""
+    many = [line(f"key-{index}", key_id=f"k{index}") for index in range(100)]
+    await load(world, line("known"))
+    await load(world, line("known"), *many)
+    found = json.loads((await world.entries())[-1].after)
+    assert (found["keys"], found["created"], found["last_key_id"]) == (101, 100, "k99")
+    await load(world, *many, line("new"), line("other", organization_id="globex"))
+    found = json.loads((await world.entries())[-1].after)
+    assert (found["keys"], "created" in found) == (101, False)
+
+
+CHANGES: list[tuple[dict[str, Any], bool]] = [
+    ({}, False),
+    ({"created_at": "2025-01-01T00:00:00Z"}, False),
+    ({"secret_token": None, "secret_hash": f"sha256:{'0' * 64}"}, False),  # which cannot be compared
+    ({"secret_token": "another-token-in-the-file"}, True),
+    ({"domains": ["other.example.com"]}, True),
+    ({"scopes": ["orders:read"]}, True),
+    ({"networks": ["192.0.2.0/24"]}, True),
+    ({"origins": ["https://app.example.com"]}, True),
+    ({"is_active": False}, True),
+    ({"expires_at": "2027-01-01T00:00:00Z"}, True),
+    ({"critical": True}, True),
+    ({"name": "other"}, True),
+    ({"metadata": {"a": 1}}, True),
+]
+leaks.register("another-token-in-the-file")
+
+
+@pytest.mark.parametrize(("fields", "is_told"), CHANGES)
+async def test_a_known_key_with_other_fields_is_left_as_it_is_and_told(
+    fields: dict[str, Any],
+    is_told: bool,  # noqa: FBT001 - a column
+    world: World,
+) -> None:
+    """Somebody may have changed the line and believe that the key has changed."""
+    await load(world, line("one"))
+    before = (await world.store.list_keys()).items
+    report = await load(world, b"\n", line("one", **fields))
+    assert counts(report) == (0, 1, 0)
+    assert (await world.store.list_keys()).items == before
+    note = "line 2: this key is there already, with other fields; it was left as it is"
+    assert report.notes == ((note,) if is_told else ())
+
+
+async def test_a_known_key_that_cannot_be_read_is_told_as_changed(world: World) -> None:
+    """What it is, nobody knows."""
+    await load(world, line("one"))
+    world.faults.errors["find"] = StoreCorrupt("nonsense")
+    assert len((await load(world, line("one"))).notes) == 1
 
 
 async def test_an_empty_file_is_no_error(world: World) -> None:
@@ -175,6 +254,19 @@ async def test_identifiers_that_are_taken_are_told_by_line(keep_going: bool, wor
     )
     assert counts(report) == ((2, 1, 2) if keep_going else (0, 0, 2))
     assert ("new" in await keys(world)) is keep_going
+
+
+async def test_who_does_not_reach_every_key_is_not_told_that_there_is_another_one(world: World) -> None:
+    """The same words for whatever it is, a key that cannot be read included."""
+    await load(world, line("theirs", organization_id="globex", key_id="key_theirs"))
+    report = await load(world, line("theirs"), line("new", key_id="key_theirs"), actor=ACME)
+    assert report.reports == (
+        LineReport(1, "refused", "api_key: cannot be used here"),
+        LineReport(2, "refused", "key_id: cannot be used here"),
+    )
+    world.faults.errors |= {"add_many": Conflict("taken"), "find": StoreCorrupt("broken")}
+    report = await load(world, line("one"), actor=ACME)
+    assert report.reports == (LineReport(1, "refused", "api_key: cannot be used here"),)
 
 
 @pytest.mark.parametrize(("call", "problem"), [("find", "api_key: is taken"), ("get", "key_id: is taken")])
@@ -380,6 +472,18 @@ def test_every_key_survives_export_and_import(
         record = replace(record, previous_secret=previous, previous_expires_at=ends, previous_grace=grace)
     (again,) = read_key_lines([export_line(record, START)], peppers=PEPPERS, now=START).records
     assert again == replace(record if ends > START else alone, updated_at=record.created_at)
+
+
+async def test_an_export_leaves_out_an_old_secret_that_is_over(world: World) -> None:
+    """Its pepper may be taken out of the settings, and elsewhere it never was."""
+    issued = await world.key()
+    new = await world.manager.rotate(ACME, issued.record.key_id)
+    leaks.register(new.secret.reveal())
+    names = {"previous_secret_hash", "previous_expires_at", "previous_grace"}
+    for seconds, shown in ((30 * 86_400 - 1, names), (1, set())):
+        world.clock.advance(seconds)
+        (text,) = await exported(world)
+        assert names & json.loads(text).keys() == shown
 
 
 async def test_an_export_is_restricted_as_a_listing_is(world: World) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from backends.records import SecretHash
+from backends.records import KeyState, SecretHash
 from service.auth.peppers import Peppers
 from service.manage.pepper import PepperRow, PepperStatus, pepper_status
-from tests.support.keys import make_key
+from tests.support.keys import in_seconds, make_key
 from tests.unit.manage.world import World  # noqa: TC001 - a fixture's type
 
 
@@ -54,3 +56,34 @@ async def test_secrets_without_their_pepper_are_a_problem(world: World) -> None:
         "their keys are answered with 503 until it is configured again"
     )
     assert await pepper_status(world.store, Peppers({1: b"p" * 32}, current=1)) == PepperStatus(rows, (problem,))
+
+
+async def test_what_can_never_be_presented_again_needs_no_pepper(world: World) -> None:
+    """Secrets of revoked keys, and old ones whose time is over; those of disabled and expired keys may come back."""
+    old = SecretHash(1, bytes(32))
+    new = SecretHash(2, bytes(32))
+    now = in_seconds(60)
+    fields: list[dict[str, Any]] = [
+        {"secret": old, "previous_secret": old, "state": KeyState.REVOKED},
+        {"secret": new, "previous_secret": old, "previous_expires_at": now},
+        {"secret": new, "previous_secret": SecretHash(3, bytes(32)), "previous_expires_at": in_seconds(61)},
+        {"secret": new, "previous_secret": SecretHash(4, bytes(32))},
+        {"secret": SecretHash(5, bytes(32)), "state": KeyState.DISABLED},
+        {"secret": SecretHash(6, bytes(32)), "expires_at": in_seconds(0)},
+    ]
+    for number, given in enumerate(fields):
+        await world.store.add(make_key(f"key-{number}", **given))
+    peppers = Peppers({1: b"p" * 32, 2: b"q" * 32}, current=2)
+    status = await pepper_status(world.store, peppers, now=now)
+    assert {row.version: row.secrets for row in status.rows} == {1: 0, 2: 3, 3: 1, 4: 1, 5: 1, 6: 1}
+    assert [row.version for row in status.rows if row.removable] == [1]
+    assert {row.version: row.secrets for row in (await pepper_status(world.store, peppers)).rows} == {
+        1: 0, 2: 3, 4: 1, 5: 1, 6: 1
+    }  # fmt: skip
+
+
+async def test_all_pages_are_counted(world: World) -> None:
+    """Each key once."""
+    await world.store.add_many([], [make_key(f"k{number}") for number in range(2_500)])
+    (row,) = (await pepper_status(world.store, Peppers({1: b"p" * 32}, current=1))).rows
+    assert row.secrets == 2_500

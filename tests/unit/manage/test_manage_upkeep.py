@@ -281,6 +281,39 @@ async def test_the_first_use_of_the_new_secret_begins_the_grace(fields: dict[str
     assert stored.previous_secret == record.previous_secret
 
 
+@pytest.mark.parametrize("grace", [None, DAY])
+async def test_an_old_secret_that_is_over_goes_at_the_next_use(grace: int | None, world: World) -> None:
+    """And with it the need for its pepper."""
+    record = await add(world, **rotation(previous_expires_at=in_seconds(60), previous_grace=grace))
+    upkeep = upkeep_of(world)
+    world.clock.advance(60)
+    use(upkeep, record)
+    await worked(upkeep)
+    stored = await world.store.get(record.key_id)
+    assert stored == replace(
+        record,
+        previous_secret=None,
+        previous_expires_at=None,
+        previous_grace=None,
+        updated_at=in_seconds(60),
+        version=2,
+    )
+    use(upkeep, stored)
+    assert not upkeep._queue
+
+
+async def test_an_old_secret_of_another_rotation_stays(world: World) -> None:
+    """Somebody rotated in the moment before the one that is over is taken away."""
+    record = await add(world, **rotation(previous_expires_at=in_seconds(60)))
+    upkeep = upkeep_of(world)
+    world.clock.advance(60)
+    use(upkeep, record)
+    new = await world.manager.rotate(ACME, record.key_id)
+    leaks.register(new.secret.reveal())
+    await worked(upkeep)
+    assert await world.store.get(record.key_id) == new.record
+
+
 async def test_a_use_of_the_old_secret_begins_nothing(world: World) -> None:
     """The client has not changed over yet."""
     record = await add(world, **rotation())
