@@ -14,7 +14,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.asyncio.connection import BlockingConnectionPool, Connection, RedisSSLContext, SSLConnection
+from redis.asyncio.connection import (
+    AbstractConnection,
+    BlockingConnectionPool,
+    Connection,
+    RedisSSLContext,
+    SSLConnection,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -121,9 +127,13 @@ async def _look_at(connection: Any) -> None:
 
     ``HELLO`` says so to every user, whatever its permissions.
     """
-    await connection.on_connect()
-    await connection.send_command("HELLO", check_health=False)
-    check_server(await connection.read_response())
+    try:
+        await connection.on_connect()
+        await connection.send_command("HELLO", check_health=False)
+        check_server(await connection.read_response())
+    except BaseException:
+        await drop(connection)  # else it would count as connected, half made as it is
+        raise
 
 
 def check_server(said: Any) -> None:
@@ -133,6 +143,19 @@ def check_server(said: Any) -> None:
         raise Unfit("redis: redis:// is for a single server, this one is a cluster's or a sentinel")
     if facts.get(b"role", b"master") != b"master":
         raise ReadOnlyError("a replica")
+
+
+class _Pool(BlockingConnectionPool):
+    """Knows all of its connections, lent or not."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.made: list[AbstractConnection] = []
+
+    def make_connection(self) -> AbstractConnection:
+        """One more, not connected yet."""
+        self.made.append(self.connection_class(**self.connection_kwargs))
+        return self.made[-1]
 
 
 class Wire:
@@ -147,8 +170,7 @@ class Wire:
             self._arguments["shared_context"] = _tls_context(options.tls)
         self._names = names
         self._epochs = epochs
-        self._pool: BlockingConnectionPool | None = None
-        self._made: set[Connection] = set()  # as many as the pool has
+        self._pool: _Pool | None = None
 
     @property
     def is_open(self) -> bool:
@@ -166,7 +188,7 @@ class Wire:
     def open(self) -> None:
         """Ready to connect when somebody asks."""
         if self._pool is None:
-            self._pool = BlockingConnectionPool(
+            self._pool = _Pool(
                 connection_class=self._class,
                 max_connections=self._options.pool_size,
                 timeout=POOL_TIMEOUT,
@@ -176,9 +198,8 @@ class Wire:
 
     async def close(self) -> None:
         """Drop every connection; whoever waits on one hears that it is broken."""
-        self._pool = None
-        made, self._made = self._made, set()
-        for connection in made:
+        pool, self._pool = self._pool, None
+        for connection in () if pool is None else pool.made:
             await drop(connection)
 
     async def ask(self, *commands: Command) -> list[Any]:
@@ -267,7 +288,6 @@ class Wire:
             raise StoreClosed("the redis store is not open")
         async with asyncio.timeout(CONNECT_TIMEOUT):
             connection: Connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # the driver's
-        self._made.add(connection)
         try:
             yield connection
         finally:
@@ -283,7 +303,7 @@ def checked(reply: Any) -> Any:
     return reply
 
 
-async def drop(connection: Connection) -> None:
+async def drop(connection: AbstractConnection) -> None:
     """End a connection at once. The driver says farewell first, for which TLS waits until the server answers."""
     writer = connection._writer  # noqa: SLF001 - there is no other way to it
     if writer is not None:

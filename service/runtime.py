@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from backends.errors import StoreUnfit
+from service.manage.actor import OPERATORS, Actor
 from service.observe.admin import AdminServer
 from service.portal import Portal
 from service.settings import SettingsError, read_policy_file
@@ -48,6 +49,8 @@ _LAST_LINES: Final = (
     1.0  # seconds that a stalled log may hold the end up; less than the margin after which it is killed
 )
 _STOP_LIMIT: Final = 2.0  # seconds that closing may take
+
+_STARTER: Final = Actor(organization_id=OPERATORS, name="command:serve --import", scopes=(), unlimited=True)
 
 _log = structlog.get_logger(__name__)
 
@@ -107,7 +110,7 @@ class Gatekey:
         """
         await self.store.open()
         if self._seed is not None:
-            await self.store.add_many(self._seed.organizations, self._seed.records)
+            await self.manager.load(_STARTER, self._seed)
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._watch_store(), name="gatekey-watch"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from backends.contract import KeyStore
     from backends.records import KeyRecord
     from service.auth.clock import Clock
+    from service.auth.keyfile import Seed
     from service.auth.peppers import Peppers
     from service.manage.actor import Actor
     from service.manage.audit import AuditTrail
@@ -272,6 +274,20 @@ class KeyManager(KeyWriter):
 
         await self._whole(write())
         return work.report()
+
+    async def load(self, actor: Actor, seed: Seed) -> None:
+        """Store what was read from an import file before the service began: all or nothing, by one process of several."""
+        created = await self._store.add_many(seed.organizations, seed.records)
+        if not created:
+            return
+        for organization_id, keys in sorted(Counter(record.organization_id for record in seed.records).items()):
+            await self._audit.record(
+                actor,
+                organization_id=organization_id,
+                action="keys.imported",
+                target="import:start",
+                after={"keys": keys},
+            )
 
     async def in_force(self, *, wait: bool) -> InForce:
         """After a write: when it counts. With ``wait`` this process's own announcement is waited for (2 s at most)."""

@@ -199,14 +199,15 @@ async def test_a_write_whose_answer_is_lost_is_not_made_again(hand: Hand, mode: 
         store = hand.another(hand.url.replace(f":{hand.server.port}/", f":{proxy.port}/"))
         await store.open()
         await store.find("one")
+        modes = iter((mode,))  # the line is broken for one script: it would let a second one through
         with pytest.MonkeyPatch.context() as patch:
-            as_a_script_goes_out(patch, lambda: setattr(proxy, "mode", mode))
+            as_a_script_goes_out(patch, lambda: setattr(proxy, "mode", next(modes, Mode.PASS)))
             call = asyncio.ensure_future(store.journal.add_usage(use))
             async with asyncio.timeout(20):
                 while not proxy.faults and not call.done():  # noqa: ASYNC110 - a number has no event to wait for
                     await asyncio.sleep(0.001)
+            proxy.mode = Mode.PASS
             proxy.cut()
-            await proxy.become(Mode.PASS)
             with pytest.raises(StoreUnavailable):
                 await call
         await store.close()

@@ -23,6 +23,7 @@ from service.manage.views import export_line
 from tests.support import leaks
 from tests.support.clock import START
 from tests.support.keys import DOMAIN, PEPPERS, in_seconds, make_key
+from tests.support.servers import key_line
 from tests.unit.manage.world import ACME, COMMAND, LIMITED, OPERATOR, new_world
 
 if TYPE_CHECKING:
@@ -493,3 +494,15 @@ async def test_an_export_is_restricted_as_a_listing_is(world: World) -> None:
     lines = [item async for item in world.manager.export(OPERATOR, "globex")]
     assert [json.loads(item)["key_id"] for item in lines] == [other.record.key_id]
     assert (await world.manager.list_keys(OPERATOR, KeyFilter(organization_id="globex"))).items == (other.record,)
+
+
+async def test_what_the_service_begins_with_is_in_the_audit_trail_once(world: World) -> None:
+    """However many processes begin with the same file."""
+    seed = read_key_lines([key_line("first-one"), key_line("first-two")], peppers=PEPPERS, now=START)
+    actor = Actor(organization_id="gatekey", name="command:serve --import", scopes=(), unlimited=True)
+    for _ in range(3):
+        await world.manager.load(actor, seed)
+    entries = (await world.journal.list_audit("acme")).items
+    assert [(entry.action, entry.actor) for entry in entries if entry.target == "import:start"] == [
+        ("keys.imported", "command:serve --import")
+    ]
