@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -359,18 +360,29 @@ async def test_a_server_that_speaks_another_language_is_unavailable() -> None:
         b"\r\n",
     ]
     for answer in answers:
+        served = asyncio.Event()
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes = answer) -> None:
-            while await reader.read(1_000):
-                writer.write(answer)
+        async def serve(
+            reader: asyncio.StreamReader,
+            writer: asyncio.StreamWriter,
+            answer: bytes = answer,
+            served: asyncio.Event = served,
+        ) -> None:
+            with suppress(OSError):
+                while await reader.read(1_000):
+                    writer.write(answer)
             writer.close()
+            served.set()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        store = RedisKeyStore.from_url(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        await store.open()
-        with pytest.raises(StoreUnavailable):
-            async with asyncio.timeout(20):
+        async with asyncio.timeout(20):
+            store = RedisKeyStore.from_url(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            await store.open()
+            with pytest.raises(StoreUnavailable):
                 await store.find("one")
-        await store.close()
+            await store.close()
+            await served.wait()
         server.close()
         await server.wait_closed()
+        if ending := asyncio.all_tasks() - {asyncio.current_task()}:  # of a connection that was tried once more
+            await asyncio.wait(ending, timeout=5)

@@ -70,9 +70,10 @@ async def test_nothing_of_an_import_is_seen_before_it_is_whole(hand: Hand) -> No
     seen: list[object] = []
 
     def records() -> Iterator[KeyRecord]:
-        yield from MANY
+        yield from MANY[:-1]
         written = hand.ask("EXISTS", *(hand.record(record.api_key) for record in MANY))
         seen.append(written)
+        yield MANY[-1]
 
     async def look() -> tuple[object, ...]:
         store = hand.store
@@ -94,7 +95,7 @@ async def test_nothing_of_an_import_is_seen_before_it_is_whole(hand: Hand) -> No
     while not importing.done():
         looks.append(await look())
     assert await importing == len(MANY)
-    assert seen == [500], "the import was not half written when it was looked at"
+    assert seen == [600], "the import was not half written when it was looked at"
     assert await look() == everything
     assert nothing in looks
     # one look is three calls: an import may be finished between two of them
