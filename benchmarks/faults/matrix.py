@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -37,12 +36,12 @@ _HONEST: Final = {name: right | {503} for name, right in _RIGHT.items()}
 class Watched:
     """Answers to one kind of caller: how often each status, and the slowest in seconds."""
 
-    statuses: Counter[int] = field(default_factory=Counter)
+    statuses: dict[int, int] = field(default_factory=dict)
     slowest: float = 0.0
 
     def note(self, answer: Answer) -> None:
         """Count it."""
-        self.statuses[answer.status] += 1
+        self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
         self.slowest = max(self.slowest, answer.seconds)
 
 
