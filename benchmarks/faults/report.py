@@ -93,15 +93,9 @@ def _matrix(seen: dict[str, dict[str, Seen]]) -> list[str]:
 
 def _watched(watched: Watched) -> str:
     total = sum(watched.statuses.values())
-    shares = [
-        f"{status or 'no answer'}: {100 * count / total:.0f} %"
-        for status, count in sorted(watched.statuses.items(), key=_by_count)
-    ]
+    often = sorted(watched.statuses.items(), key=lambda item: -item[1])
+    shares = [f"{status or 'no answer'}: {100 * count / total:.0f} %" for status, count in often]
     return f"{', '.join(shares)}; at most {_ms(watched.slowest)}"
-
-
-def _by_count(item: tuple[int, int]) -> int:
-    return -item[1]
 
 
 def _ms(seconds: float) -> str:
