@@ -10,7 +10,7 @@ from backends.errors import Conflict
 from backends.journal import NO_HASH, AuditEntry, AuditHead, Claim, HourCount, LastUse
 from backends.paging import check_limit, page_of
 from backends.postgres_pool import LONG
-from backends.postgres_queries import storable, text_of
+from backends.postgres_queries import quoted, storable, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -89,7 +89,7 @@ class PostgresJournal:
 
     def __init__(self, pool: Pool, schema: str) -> None:
         self._pool = pool
-        self._schema = schema
+        self._schema = quoted(schema)
 
     def _sql(self, statement: str) -> str:
         return statement.replace("{schema}", self._schema)

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "EPOCH",
+    "STANDBY",
     "Queries",
     "arguments",
     "check_storable",
     "copy_row",
     "organization_of",
+    "quoted",
     "record_of",
     "storable",
     "text_of",
@@ -49,8 +52,13 @@ def _argument(number: int, kind: str) -> str:
     return f"${number}::text::timestamptz" if kind == "timestamptz" else f"${number}::{kind}"
 
 
+STANDBY: Final = "standby"
+"""What ``EPOCH`` says of a server that is no primary: what it holds may be long out of date."""
+EPOCH: Final = f"CASE WHEN pg_is_in_recovery() THEN '{STANDBY}' ELSE m.epoch || '/' || m.tableoid END"
+"""The epoch in force of the marker ``m``. The table's number is in it because a restored marker is the old one again."""
 _PLACE: Final = re.compile(r"\{([a-z]+)\}")
 _PARTS: Final = {
+    "epoch": EPOCH,
     "columns": ", ".join(COLUMNS),
     "arguments": ", ".join(_argument(number, kind) for number, kind in enumerate(_TYPES.values(), 1)),
     "settings": ", ".join(
@@ -77,12 +85,12 @@ _SQL: Final = {
     # unique indexes; the organization's state is read from the index alone. The key itself cannot be: an entry of a
     # B-tree holds at most 2,704 bytes, and a record's metadata alone may be longer.
     "find": """
-        SELECT m.epoch, m.schema_version, m.compatible_from, o.is_active AS organization_is_active, {record}
+        SELECT {epoch} AS epoch, m.schema_version, m.compatible_from, o.is_active AS organization_is_active, {record}
         FROM {schema}.meta m
         LEFT JOIN {schema}.keys k ON k.api_key = $1::text
         LEFT JOIN {schema}.organizations o ON o.organization_id = k.organization_id
         WHERE m.singleton""",
-    "ping": "SELECT epoch, schema_version, compatible_from FROM {schema}.meta",
+    "ping": "SELECT {epoch} AS epoch, m.schema_version, m.compatible_from FROM {schema}.meta m WHERE m.singleton",
     "get": "SELECT {record} FROM {schema}.keys k WHERE k.key_id = $1::text",
     "list": """
         SELECT {record} FROM {schema}.keys k
@@ -140,7 +148,7 @@ class Queries:
     """The statements for one schema, as attributes."""
 
     def __init__(self, schema: str) -> None:
-        parts = {**_PARTS, "schema": schema}
+        parts = {**_PARTS, "schema": quoted(schema)}
         self._statements = {name: _PLACE.sub(lambda place: parts[place[1]], sql) for name, sql in _SQL.items()}
 
     def __getattr__(self, name: str) -> str:
@@ -215,6 +223,11 @@ def organization_of(row: Mapping[str, Any]) -> Organization:
 def text_of(time: datetime) -> str:
     """As the server reads it, whatever its settings are."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def quoted(schema: str) -> str:
+    """The schema's name in a statement, where it may also be a word of SQL; it holds no quotes itself."""
+    return f'"{schema}"'
 
 
 def storable(text: str) -> bool:

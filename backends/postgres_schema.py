@@ -8,9 +8,10 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from backends.errors import StoreNotReady, StoreUnfit
+from backends.errors import StoreNotReady, StoreUnavailable, StoreUnfit
 from backends.postgres_errors import DRIVER_ERRORS, translate
 from backends.postgres_migrations import MIGRATIONS, OLDEST_USABLE, SCHEMA_VERSION
+from backends.postgres_queries import STANDBY, quoted
 
 if TYPE_CHECKING:
     from backends.postgres_connect import Connector
@@ -29,7 +30,8 @@ _BEGIN: Final = """
 longer there holds up everybody behind it."""
 
 _WHAT_IS_THERE: Final = """
-    SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1::text), to_regclass($1::text || '.migrations') IS NOT NULL"""
+    SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1::text),
+      to_regclass(quote_ident($1::text) || '.migrations') IS NOT NULL"""
 _APPLIED: Final = "SELECT version, compatible_from FROM {schema}.migrations ORDER BY version DESC LIMIT 1"
 _RECORD: Final = """
     INSERT INTO {schema}.migrations (version, title, compatible_from) VALUES ({version}, '{title}', {compatible_from});
@@ -44,6 +46,8 @@ def check_marker(epoch: str | None, schema_version: int | None, compatible_from:
     """The epoch, where the marker is there and the schema is one that this code works with."""
     if epoch is None or schema_version is None or compatible_from is None:
         raise StoreNotReady("postgres: the epoch marker is missing: run gatekey migrate")
+    if epoch == STANDBY:
+        raise StoreUnavailable("postgres: the server is a standby, which may lag: name the primary")
     if schema_version < OLDEST_USABLE:
         raise StoreUnfit(
             f"postgres: the schema is version {schema_version}, too old for this Gatekey, which needs {OLDEST_USABLE} "
@@ -88,14 +92,14 @@ def _check_server(connection: Any) -> None:
 
 
 async def _migrate(connection: Any, schema: str, done: list[str]) -> None:
-    begin = _BEGIN.replace("{schema}", schema)
+    begin, mark = _BEGIN.replace("{schema}", schema), _MARK.replace("{schema}", quoted(schema))
     while True:
         async with connection.transaction():
             await connection.execute(begin)
             version = await _version(connection, schema)
             step = next((step for step in MIGRATIONS if step.version > version), None)
             if step is None:
-                if await connection.execute(_MARK.replace("{schema}", schema), uuid.uuid4().hex) == "INSERT 0 1":
+                if await connection.execute(mark, uuid.uuid4().hex) == "INSERT 0 1":
                     done.append("wrote the epoch marker")
                 return
             await connection.execute(_step_sql(step, schema))
@@ -106,10 +110,10 @@ async def _version(connection: Any, schema: str) -> int:
     """The version of the schema, 0 when nothing is there; the schema itself is made where it is missing."""
     has_schema, has_tables = await connection.fetchrow(_WHAT_IS_THERE, schema)
     if not has_schema:
-        await connection.execute(f"CREATE SCHEMA {schema}")
+        await connection.execute(f"CREATE SCHEMA {quoted(schema)}")
     if not has_tables:
         return 0
-    row = await connection.fetchrow(_APPLIED.replace("{schema}", schema))
+    row = await connection.fetchrow(_APPLIED.replace("{schema}", quoted(schema)))
     if row is None:
         raise StoreUnfit("postgres: the table migrations of the schema is empty; restore the schema from a backup")
     check_marker("", max(row["version"], OLDEST_USABLE), row["compatible_from"])
@@ -117,7 +121,7 @@ async def _version(connection: Any, schema: str) -> int:
 
 
 def _step_sql(step: Migration, schema: str) -> str:
-    sql = step.sql + _RECORD
+    sql = step.sql + _RECORD.replace("{schema}", quoted("{schema}"))
     values = {"schema": schema, "version": step.version, "compatible_from": step.compatible_from, "title": step.title}
     for name, value in values.items():
         sql = sql.replace(f"{{{name}}}", str(value))

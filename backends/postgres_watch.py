@@ -77,6 +77,7 @@ class Watch:
             nonlocal first
             if first:
                 # Not before the link has proved itself: one that is deaf would empty the cache at every attempt.
+                self._changes.doubt()
                 self._listener.everything_changed(origin=Origin.RECONNECT)
                 first = False
             self._listener.heartbeat(delay=delay)

@@ -172,6 +172,45 @@ async def test_whoever_commits_late_is_found_in_the_list_all_the_same(store: Pos
         assert [[change.api_key for change in look.changes] for look in seen if look] == [["k1"], []]
 
 
+async def test_a_transaction_that_stays_open_makes_no_change_count_twice(store: PostgresKeyStore, schema: str) -> None:
+    """However many others end meanwhile, only what is new since the look before counts against the most of one look."""
+    changes = ChangeList(store._pool, schema)
+    fill = f"INSERT INTO {schema}.changes (api_key) SELECT 'many' FROM generate_series(1, 15000)"  # noqa: S608 - ours
+    async with psql() as late, psql() as other:
+        await late.execute(f"BEGIN; UPDATE {schema}.keys SET name = 'late' WHERE key_id = 'key_k1'")  # noqa: S608 - ours
+        await changes.look()
+        looks = []
+        for _ in range(3):
+            await other.execute(fill)
+            looks.append(await changes.look())
+        await late.execute("COMMIT")
+        looks.append(await changes.look())
+        await other.execute(f"{fill}; {fill}")
+        looks.append(await changes.look())
+    assert [(len(look.changes), look.is_gap) for look in looks if look] == [
+        *[(15_000, False)] * 3,
+        (1, False),
+        (20_001, True),
+    ]
+
+
+async def test_a_doubt_about_the_server_makes_a_look_begin_at_the_oldest_open_transaction(
+    store: PostgresKeyStore, schema: str
+) -> None:
+    """A standby that was promoted uses the numbers again that the last look had seen used by somebody else."""
+    changes = ChangeList(store._pool, schema)
+    changes.doubt()
+    async with psql() as late:
+        await late.execute(f"BEGIN; UPDATE {schema}.keys SET name = 'late' WHERE key_id = 'key_k1'")  # noqa: S608 - ours
+        await changes.look()
+        await store.delete("key_k2")
+        looks = [await changes.look(), await changes.look()]
+        changes.doubt()
+        looks += [await changes.look(), await changes.look()]
+        await late.execute("ROLLBACK")
+    assert [[change.api_key for change in look.changes] for look in looks if look] == [["k2"], [], ["k2"], []]
+
+
 async def test_what_was_announced_is_not_found_again(store: PostgresKeyStore, schema: str) -> None:
     """In whatever order the message and the look come."""
     changes = ChangeList(store._pool, schema)
@@ -233,6 +272,26 @@ async def test_a_lost_connection_is_made_again_and_empties_the_cache(store: Post
         assert heard[heard.index(EVERYTHING) + 1] == HEARTBEAT
         assert heard.count(EVERYTHING) == 1
         assert [item.origin for item in recorder.told if item.what == EVERYTHING] == [Origin.RECONNECT] * 2
+
+
+async def test_after_a_lost_connection_the_list_is_read_from_the_oldest_open_transaction_on(
+    store: PostgresKeyStore, schema: str
+) -> None:
+    """It may be another server that answers now; what was told before is told once more."""
+    async with watching(store) as recorder, psql() as late, psql() as connection:
+        await late.execute(f"BEGIN; UPDATE {schema}.keys SET name = 'late' WHERE key_id = 'key_k1'")  # noqa: S608 - ours
+        changes = store._watches[0]._changes
+        before = changes._snapshot
+        await recorder.wait_for(lambda: changes._snapshot != before)  # a look has seen it open
+        await store.delete("key_k2")
+        await recorder.until("k2")
+        await recorder.wait_for(lambda: not changes._announced)  # a look has seen that
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND state = 'idle'"
+        )
+        await recorder.wait_for(lambda: Origin.CHANGE_LOG in [item.origin for item in recorder.told])
+        assert [item.what for item in recorder.told if item.origin is Origin.CHANGE_LOG] == ["k2"]
+        await late.execute("ROLLBACK")
 
 
 async def test_a_watch_has_two_connections_beside_the_pool_and_gives_them_back(store: PostgresKeyStore) -> None:

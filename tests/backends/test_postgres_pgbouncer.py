@@ -175,7 +175,7 @@ async def test_listening_through_the_pooler_is_known_to_be_deaf(pooled: Callable
     recorder = Recorder()
     async with told_by(store, recorder):
         async with asyncio.timeout(10):
-            while not store._watches or store._watches[0]._changes._position is None:  # noqa: ASYNC110 - its first look
+            while not store._watches or store._watches[0]._changes._snapshot is None:  # noqa: ASYNC110 - its first look
                 await asyncio.sleep(0)
         with pytest.raises(StoreUnavailable):
             await store.barrier()

@@ -293,3 +293,25 @@ async def exercise(store: KeyStore) -> None:
     assert await store.journal.claim("name", "fingerprint", now=START, until=START.replace(year=2027)) is None
     await store.journal.settle("name", "answer", until=START)
     await store.journal.prune(now=START, usage_before=START, audit_before=START)
+
+
+@pytest.mark.parametrize("word", ["order", "user", "select", "table"])
+async def test_a_schema_may_be_named_like_a_word_of_sql(kind: PostgresKind, word: str) -> None:
+    """It is a name that the URL allows, so all of the store works in it."""
+    kind.address()
+    try:
+        async with opened(kind, word) as store:
+            assert len(await store.migrate()) == len(MIGRATIONS) + 1
+            assert await store.migrate() == ()
+            async with watching(store) as recorder:
+                await store.add_many([make_organization()], [make_key(f"k{number}") for number in range(3)])
+                await store.set_state("key_k1", KeyState.REVOKED, now=START)
+                await store.set_organization_active("acme", is_active=False, now=START)
+                await store.barrier()
+                assert "k1" in {told.what for told in recorder.told}
+            assert await store.find("k0") is not None
+            assert await store.journal.audit_chains() == ()
+            await store.journal.prune(usage_before=START, audit_before=START, now=START)
+    finally:
+        async with psql() as connection:
+            await connection.execute(f'DROP SCHEMA IF EXISTS "{word}" CASCADE')

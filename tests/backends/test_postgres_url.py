@@ -56,7 +56,7 @@ def test_hosts_are_read_as_they_stand(place: str, hosts: tuple[object, ...]) -> 
 
 
 def test_of_several_hosts_the_one_that_can_be_written_to_is_wanted() -> None:
-    """A copy that lags would answer with a record from before a revocation; whoever wants that says so."""
+    """A copy that lags is not believed, so it is not worth a connection; whoever knows better says so."""
     assert parse_url("postgresql://one,two/keys").connect.target_session_attrs == "read-write"
     assert parse_url("postgresql:///keys?host=one,two").connect.target_session_attrs == "read-write"
     assert parse_url("postgresql://one,two/keys?target_session_attrs=any").connect.target_session_attrs == "any"
