@@ -14,16 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.support.redis_kind import RedisKind
-from tests.support.redis_server import RedisServer
-from tests.support.redis_server import shared_server as redis_server
-
 from backends.factory import create_store
 from backends.records import KeyState
 from tests.support.fault_proxy import FaultProxy, Mode
 from tests.support.postgres_kind import PostgresKind, psql
 from tests.support.postgres_server import PostgresServer
 from tests.support.postgres_server import shared_server as postgres_server
+from tests.support.redis_kind import RedisKind
+from tests.support.redis_server import RedisServer
+from tests.support.redis_server import shared_server as redis_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
