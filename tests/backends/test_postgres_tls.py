@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PASSWORD = "password-of-the-tests"
+PASSWORD = "postgres-over-tls-word"
 leaks.register(PASSWORD)
 
 
@@ -104,9 +104,9 @@ async def test_what_cannot_be_verified_is_a_store_that_is_not_available(
 async def test_a_wrong_password_is_told_without_it(tls: Tls) -> None:
     """Nor the role's name."""
     url = tls.server.url(sslmode="verify-full", sslrootcert=str(tls.ca)).replace(
-        PASSWORD, "wrong-password-of-the-tests"
+        PASSWORD, "another-word-for-postgres"
     )
-    leaks.register("wrong-password-of-the-tests")
+    leaks.register("another-word-for-postgres")
     text = await failure(url)
     assert "refused the role or its password" in text
     assert "wrong-password" not in text
