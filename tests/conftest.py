@@ -6,11 +6,16 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.support import leaks
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+if not os.environ.get("CI"):  # where it is set, hypothesis has a profile of its own, without this limit too
+    settings.register_profile("gatekey", deadline=None)
+    settings.load_profile("gatekey")
 
 _late: list[str] = []
 
