@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 from enum import IntEnum
-from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -71,14 +70,14 @@ class Breaker:
         self._close()
 
     async def _recover(self) -> None:
-        for attempt in count():
-            await self._sleep(
-                min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempt, 8)) * self._jitter.uniform(0.75, 1.0)
-            )
+        pause = _FIRST_PAUSE
+        while True:
+            await self._sleep(pause * self._jitter.uniform(0.75, 1.0))
             self.state = BreakerState.HALF_OPEN
             if await self._answers():
                 break
             self.state = BreakerState.OPEN
+            pause = min(_LONGEST_PAUSE, 2 * pause)
         self._prober = None
         self._close()
 

@@ -216,3 +216,9 @@ def test_the_projects_own_entry_point_is_what_it_says() -> None:
     own = [point for point in entry_points(group=factory.GROUP) if point.name == "memory"]
     for point in own:
         assert point.load() == MemoryKeyStore.from_url
+
+
+def test_a_store_without_a_way_of_its_own_for_announcements_refuses_a_listen_url() -> None:
+    """And tells neither URL."""
+    with pytest.raises(ValueError, match=r"^memory:// takes no listen URL of its own$"):
+        factory.create_store("memory://", listen_url="memory://elsewhere")

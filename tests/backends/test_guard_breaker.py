@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backends import guard
-from backends.breaker import BreakerState
+from backends.breaker import Breaker, BreakerState
 from backends.errors import (
     Conflict,
     NotFound,
@@ -372,3 +372,43 @@ async def test_closing_during_a_probe_ends_it(store: GuardedStore, inner: Faulty
     inner.release()
     await closing
     assert asyncio.all_tasks() == before
+
+
+async def test_a_probe_that_raises_is_no_answer() -> None:
+    """Whatever a driver raises: the breaker goes on asking."""
+    answers: list[Exception | bool] = [LookupError("a driver's mistake"), True]
+    sleep = HeldSleep()
+
+    async def probe() -> bool:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    breaker = Breaker(probe, sleep=sleep)
+    for _ in range(5):
+        breaker.failed(0)
+    await sleep.fell_asleep(1)
+    sleep.wake()
+    await sleep.fell_asleep(2)
+    assert (breaker.state, len(answers)) == (OPEN, 1)
+    sleep.wake()
+    async with asyncio.timeout(10):
+        while breaker.state is not CLOSED:  # noqa: ASYNC110 - the state is what tells
+            await asyncio.sleep(0)
+    assert breaker.period == 1
+
+
+def test_an_answer_from_before_clears_no_failure_of_now() -> None:
+    """What a call of an earlier period says is about the past."""
+
+    async def probe() -> bool:
+        return True
+
+    breaker = Breaker(probe)
+    breaker.period = 1
+    breaker._failures = 3
+    breaker.answered(0)
+    assert breaker._failures == 3
+    breaker.answered(1)
+    assert breaker._failures == 0

@@ -103,9 +103,7 @@ async def test_what_cannot_be_verified_is_a_store_that_is_not_available(
 
 async def test_a_wrong_password_is_told_without_it(tls: Tls) -> None:
     """Nor the role's name."""
-    url = tls.server.url(sslmode="verify-full", sslrootcert=str(tls.ca)).replace(
-        PASSWORD, "another-word-for-postgres"
-    )
+    url = tls.server.url(sslmode="verify-full", sslrootcert=str(tls.ca)).replace(PASSWORD, "another-word-for-postgres")
     leaks.register("another-word-for-postgres")
     text = await failure(url)
     assert "refused the role or its password" in text
