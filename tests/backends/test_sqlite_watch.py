@@ -61,6 +61,18 @@ BY_HAND = {
         ),
         ["new"],
     ),
+    "a key put in another's place": (
+        (
+            "REPLACE INTO api_keys SELECT key_id, organization_id, 'new', secret, NULL, NULL, NULL, NULL, domains,"
+            " scopes, origins, networks, state, NULL, 0, name, metadata, created_at, updated_at, 1"
+            " FROM api_keys WHERE api_key = 'k7'"
+        ),
+        ["k7", "new"],
+    ),
+    "an organization put in its own place": (
+        "REPLACE INTO organizations SELECT organization_id, 0, name, created_at FROM organizations",
+        [EVERYTHING],
+    ),
     "an organization": ("UPDATE organizations SET is_active = 0", [EVERYTHING]),
     "a deleted organization": ("DELETE FROM organizations", [EVERYTHING]),
     "100 at once": ("UPDATE api_keys SET name = 'x' WHERE rowid <= 99", [f"k{number}" for number in range(99)]),
