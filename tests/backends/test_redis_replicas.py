@@ -19,6 +19,8 @@ from tests.support.servers import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from backends.redis import RedisKeyStore
+
 ONE = FoundKey(make_key("one"), organization_is_active=True)
 
 
@@ -104,6 +106,31 @@ async def test_a_primary_that_becomes_a_copy_takes_no_write_and_then_answers_not
         assert await hand.store.find("one") == ONE
         await recorder.until(EVERYTHING)
         await recorder.until(HEARTBEAT)
+
+
+async def look_until_refused(store: RedisKeyStore) -> None:
+    while True:
+        await store.find("one")
+
+
+async def test_a_primary_that_becomes_a_copy_is_left_though_nobody_writes(
+    pair: tuple[RedisServer, RedisServer],
+) -> None:
+    """It keeps its connections and carries announcements on, so the heartbeat has to ask what it is."""
+    primary, copy = pair
+    async with by_hand(primary) as hand, watching(hand.store) as recorder:
+        assert await hand.store.find("one") == ONE
+        assert await hand.store.replicate()
+        copy.ask("REPLICAOF", "NO", "ONE")
+        try:
+            follow(primary, copy)
+            with pytest.raises(StoreUnavailable, match="read-only, a replica"):
+                await asyncio.wait_for(look_until_refused(hand.store), 20)
+            recorder.events.clear()
+        finally:
+            primary.ask("REPLICAOF", "NO", "ONE")
+            follow(copy, primary)
+        assert (await recorder.until(HEARTBEAT))[0] == EVERYTHING, "a sign of life came through a copy"
 
 
 async def test_a_server_alone_has_no_copy_to_wait_for(pair: tuple[RedisServer, RedisServer]) -> None:
