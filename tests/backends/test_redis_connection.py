@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvloop
 from redis import exceptions as driver
 from redis.asyncio.connection import AbstractConnection
 
@@ -386,3 +387,36 @@ async def test_a_server_that_speaks_another_language_is_unavailable() -> None:
         await server.wait_closed()
         if ending := asyncio.all_tasks() - {asyncio.current_task()}:  # of a connection that was tried once more
             await asyncio.wait(ending, timeout=5)
+
+
+def test_on_the_services_own_loop_a_lost_connection_is_nothing_else(require_all: bool) -> None:  # noqa: FBT001 - a fixture
+    """Uvloop raises ``RuntimeError`` where asyncio raises ``ConnectionError``; callers are told the same by both."""
+    server = kind_named("valkey", require_all=require_all).server()
+
+    async def look(store: RedisKeyStore) -> None:
+        with suppress(StoreUnavailable):
+            assert await store.find("one") == ONE
+
+    async def scenario() -> None:
+        async with by_hand(server) as hand, FaultProxy(server.host, server.port) as proxy:
+            store = hand.another(hand.url.replace(f":{server.port}/", f":{proxy.port}/"))
+            await store.open()
+            async with asyncio.timeout(60):
+                for turns in range(60):  # of the loop between the cut and the next look-ups, so that each moment is met
+                    await asyncio.gather(*(look(store) for _ in range(10)))
+                    proxy.cut()
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    await asyncio.gather(*(look(store) for _ in range(10)))
+                await look_until_found(store)
+            await store.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
+
+
+async def look_until_found(store: RedisKeyStore) -> None:
+    while True:
+        with suppress(StoreUnavailable):
+            assert await store.find("one") == ONE
+            return
