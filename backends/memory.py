@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from backends.contract import ChangeListener, KeyStore
-    from backends.journal import LastUse
     from backends.records import Page, SecretHash
 
 __all__ = ["MemoryKeyStore"]
@@ -98,7 +97,8 @@ class MemoryKeyStore:
         items: list[KeyRecord] = []
         for key_id in self._sorted_key_ids[bisect_right(self._sorted_key_ids, after) :]:
             record = self._by_key_id[key_id]
-            if _matches(record, (await self._journal.last_use([key_id])).get(key_id), where):
+            last = (await self._journal.last_use([key_id])).get(key_id)
+            if where.matches(record, None if last is None else last.last_used_at):
                 items.append(record)
                 if len(items) > limit:
                     break
@@ -284,22 +284,6 @@ class MemoryKeyStore:
     def _announce_everything(self) -> None:
         for listener in self._listeners:
             listener.everything_changed(at=time.time())
-
-
-def _matches(record: KeyRecord, last: LastUse | None, where: KeyFilter) -> bool:
-    return (
-        where.organization_id in (None, record.organization_id)
-        and (where.name is None or _folded(where.name) in _folded(record.name))
-        and record.state in where.states
-        and (
-            where.expires_before is None or (record.expires_at is not None and record.expires_at < where.expires_before)
-        )
-        and (where.last_used_before is None or last is None or last.last_used_at < where.last_used_before)
-    )
-
-
-def _folded(name: str) -> bytes:
-    return name.encode().lower()  # of bytes: ASCII letters alone, as the databases can do it too
 
 
 if TYPE_CHECKING:

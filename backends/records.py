@@ -141,6 +141,23 @@ class KeyFilter:
     last_used_before: datetime | None = None
     """Only keys whose last use was before this time, or that were never used."""
 
+    def matches(self, record: KeyRecord, last_used_at: datetime | None) -> bool:
+        """Whether the listing shows ``record``; ``last_used_at`` is ``None`` for a key that was never used."""
+        return (
+            self.organization_id in (None, record.organization_id)
+            and (self.name is None or _folded(self.name) in _folded(record.name))
+            and record.state in self.states
+            and (
+                self.expires_before is None
+                or (record.expires_at is not None and record.expires_at < self.expires_before)
+            )
+            and (self.last_used_before is None or last_used_at is None or last_used_at < self.last_used_before)
+        )
+
+
+def _folded(name: str) -> bytes:
+    return name.encode().lower()  # of bytes: ASCII letters alone, as the databases can do it too
+
 
 @dataclass(frozen=True, slots=True)
 class Connections:

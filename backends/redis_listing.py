@@ -18,8 +18,8 @@ from backends.redis_scripts import LIST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
-    from backends.journal import LastUse
     from backends.records import KeyRecord, Organization
     from backends.redis_connection import Wire
     from backends.redis_keys import Names
@@ -51,7 +51,7 @@ class Listing:
         for _ in range(_MOST_READ // _STEP):
             last, records = await self._step(zset, after, step, hidden)
             used = await self._last_use(records) if where.last_used_before is not None else {}
-            found += [record for record in records if _matches(record, used.get(record.key_id), where)]
+            found += [record for record in records if where.matches(record, used.get(record.key_id))]
             if last is None or len(found) > limit:
                 return page_of(found[: limit + 1], limit, cursor=lambda record: record.key_id)
             after = last
@@ -92,12 +92,14 @@ class Listing:
                     records += _decoded(raw, key_id)
         return (key_ids[-1].decode() if len(key_ids) == count else None), records
 
-    async def _last_use(self, records: list[KeyRecord]) -> Mapping[str, LastUse]:
+    async def _last_use(self, records: list[KeyRecord]) -> Mapping[str, datetime]:
         key_ids = [record.key_id for record in records]
         if not key_ids:
             return {}
         (found,) = await self._wire.read(("HMGET", self._names.own("last_use"), *key_ids))
-        return {key_id: last_use_of(raw) for key_id, raw in zip(key_ids, found, strict=True) if raw is not None}
+        return {
+            key_id: last_use_of(raw).last_used_at for key_id, raw in zip(key_ids, found, strict=True) if raw is not None
+        }
 
 
 def _organizations(raw: bytes) -> list[Organization]:
@@ -118,19 +120,3 @@ def _decoded(raw: bytes, key_id: str) -> list[KeyRecord]:
     except StoreCorrupt:
         return []
     return [record] if record.key_id == key_id else []
-
-
-def _matches(record: KeyRecord, last: LastUse | None, where: KeyFilter) -> bool:
-    return (
-        where.organization_id in (None, record.organization_id)
-        and (where.name is None or _folded(where.name) in _folded(record.name))
-        and record.state in where.states
-        and (
-            where.expires_before is None or (record.expires_at is not None and record.expires_at < where.expires_before)
-        )
-        and (where.last_used_before is None or last is None or last.last_used_at < where.last_used_before)
-    )
-
-
-def _folded(name: str) -> bytes:
-    return name.encode().lower()  # of bytes: ASCII letters alone
