@@ -26,14 +26,6 @@ if TYPE_CHECKING:
 KEYS = 30
 
 
-@pytest.fixture(scope="module")
-def kind(require_all: bool) -> PostgresKind:  # noqa: FBT001 - a fixture
-    kind = PostgresKind()
-    if kind.missing():
-        (pytest.fail if require_all else pytest.skip)(kind.missing())
-    return kind
-
-
 @pytest.fixture
 async def schema(kind: PostgresKind) -> AsyncIterator[str]:
     name = f"gk{uuid.uuid4().hex}"

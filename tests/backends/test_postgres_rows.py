@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 KEYS = 10_000
 
 
-@pytest.fixture(scope="module")
-def kind(require_all: bool) -> PostgresKind:  # noqa: FBT001 - a fixture
-    kind = PostgresKind()
-    if kind.missing():
-        (pytest.fail if require_all else pytest.skip)(kind.missing())
-    return kind
-
-
 @pytest.fixture
 async def schema(kind: PostgresKind) -> AsyncIterator[str]:
     """A migrated schema with the keys ``one`` and ``two``, of which nothing is checked any more."""

@@ -46,14 +46,6 @@ ADD_1 = """
 REVOKE_1 = "UPDATE {schema}.keys SET state = 'revoked', version = version + 1 WHERE api_key = $1::text"
 
 
-@pytest.fixture(scope="module")
-def kind(require_all: bool) -> PostgresKind:  # noqa: FBT001 - a fixture
-    kind = PostgresKind()
-    if kind.missing():
-        (pytest.fail if require_all else pytest.skip)(kind.missing())
-    return kind
-
-
 @pytest.fixture
 async def schema(kind: PostgresKind) -> AsyncIterator[str]:
     """A name; whatever was made under it is removed."""

