@@ -17,7 +17,7 @@ from service.answers.next_url import NextUrls
 from service.answers.responder import Responder
 from service.answers.tickets import Tickets
 from service.auth.authenticator import Authenticator
-from service.auth.cache import KeyCache
+from service.auth.cache import UNHEARD_OF, KeyCache
 from service.auth.clock import SystemClock
 from service.auth.keyfile import read_key_lines
 from service.doors.doors import Doors
@@ -54,9 +54,6 @@ if TYPE_CHECKING:
 __all__ = ["Management", "build", "create_app", "management"]
 
 _PATIENCE: Final = 2.0  # seconds that a look-up may take, longer than anybody waits: its late answer fills the cache
-_UNTRUSTED_LINK: Final = (
-    6.5  # seconds: 1.5 until a silent link is noticed, 5 that an entry may serve then (docs/cache.md)
-)
 
 
 def build(
@@ -181,7 +178,7 @@ def _manager(
     *,
     count: Callable[[str, int], None] | None = None,
 ) -> KeyManager:
-    bound = max(_UNTRUSTED_LINK, settings.cache_stale_if_error)
+    bound = max(UNHEARD_OF, settings.cache_stale_if_error)
     return KeyManager(store, peppers=peppers, clock=clock, audit=audit, count=count, bound=bound)
 
 

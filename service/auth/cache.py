@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from service.auth.clock import Clock
     from service.observe.metrics import Metrics
 
-__all__ = ["CacheEntry", "KeyCache", "Overloaded"]
+__all__ = ["UNHEARD_OF", "CacheEntry", "KeyCache", "Overloaded"]
 
 _STRIPES: Final = 4096
 _LINK_SILENCE: Final = 1.5  # seconds: three missing heartbeats
 _UNTRUSTED_LINK_TTL: Final = 5.0  # seconds an entry stays fresh while announcements may be missing
+UNHEARD_OF: Final = _LINK_SILENCE + _UNTRUSTED_LINK_TTL
+"""Seconds for which a change may stay without effect in a process that does not hear of it but reaches the store."""
+
 _REREAD_INTERVAL: Final = 1.0  # seconds between fresh reads that a wrong secret may cause, per key
 _LOAD_LIMIT: Final = 5.0  # seconds after which a load is given up, whoever waits
 _SECOND_CHANCES: Final = 8
@@ -110,7 +113,7 @@ class KeyCache:
             if entry is None:
                 return None
         age = now - entry.loaded_at
-        if age >= ttl or (age >= _UNTRUSTED_LINK_TTL and not self.link_is_up()):
+        if age >= ttl or (age >= _UNTRUSTED_LINK_TTL and now - self._heartbeat_at > _LINK_SILENCE):
             return None
         if entry.loaded is None:
             return entry

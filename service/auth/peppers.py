@@ -45,7 +45,7 @@ class Peppers:
         self._current = current
         self._key = self._by_version[current]
         self._nobodys = SecretHash(current, bytes(32))
-        self._fingerprint_key = hmac.digest(self._key, b"gatekey fingerprint", "sha256")
+        self._fingerprint_key = self.derived_key("fingerprint")
 
     def __repr__(self) -> str:
         return f"Peppers(versions={sorted(self._by_version)}, current={self._current})"

@@ -46,9 +46,9 @@ class Observer:
         try:
             decision.duration = self._clock.age() - request.started
             self._metrics.decided(decision)
-            self._log.write(request, decision, status)
             if decision.reason is Reason.OK and self._on_use is not None:
                 self._on_use(request, decision)
+            self._log.write(request, decision, status)
         except Exception as error:  # noqa: BLE001 - see the class
             self._failed(type(error).__name__)
 
