@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["NO_ANSWER", "Answer", "Client", "key_headers"]
+__all__ = ["Answer", "Client", "key_headers"]
 
-NO_ANSWER: Final = 0
+_NO_ANSWER: Final = 0
 """Stands for the status where no answer came."""
 
 _PATIENCE: Final = 15.0  # seconds
@@ -49,7 +49,7 @@ class Client:
         self._busy = asyncio.Lock()
 
     async def ask(self, path: str, headers: Mapping[str, str], *, method: str = "GET", body: bytes = b"") -> Answer:
-        """The answer; status ``NO_ANSWER`` where there is none within 15 s."""
+        """The answer; status ``_NO_ANSWER`` where there is none within 15 s."""
         async with self._busy:
             started = time.monotonic()
             try:
@@ -57,7 +57,7 @@ class Client:
                     status, found = await self._exchange(_request(method, path, headers, body))
             except (OSError, EOFError, TimeoutError, ValueError, IndexError):
                 self.close()
-                status, found = NO_ANSWER, b""
+                status, found = _NO_ANSWER, b""
             ended = time.monotonic()
             return Answer(status, found, ended - started, ended)
 

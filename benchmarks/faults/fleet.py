@@ -13,18 +13,17 @@ from backends.factory import create_store
 from benchmarks.faults.client import Answer, Client, key_headers
 from service.auth.keyfile import read_key_lines
 from service.auth.peppers import Peppers
-from service.auth.tokens import generate_api_key
 from tests.support.servers import GatekeyServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-__all__ = ["DOOR", "SECRET", "Fleet", "fleet"]
+__all__ = ["Fleet", "fleet"]
 
 PEPPER: Final = "a pepper for measurements of 32 bytes or more"
-SECRET: Final = "the-secret-of-every-key"  # noqa: S105 - of keys that live for a minute on this machine
+_SECRET: Final = "the-secret-of-every-key"  # noqa: S105 - of keys that live for a minute on this machine
 DOMAIN: Final = "api.example.com"
-DOOR: Final = {
+_DOOR: Final = {
     "X-Forwarded-Method": "GET",
     "X-Forwarded-Proto": "https",
     "X-Forwarded-Host": DOMAIN,
@@ -43,19 +42,15 @@ class Fleet:
         self.clients = [Client(server.port) for server in servers]
         self._operators = [Client(server.port) for server in servers]
 
-    async def ask(self, process: int, api_key: str, *, secret: str = SECRET, client: Client | None = None) -> Answer:
+    async def ask(self, process: int, api_key: str, *, secret: str = _SECRET, client: Client | None = None) -> Answer:
         """What one process decides for a key at the forward door."""
-        headers = {**DOOR, **key_headers(api_key, secret)}
+        headers = {**_DOOR, **key_headers(api_key, secret)}
         return await (client or self.clients[process]).ask("/auth/forward/default", headers)
 
     async def manage(self, process: int, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         """An operator's request to one process."""
         data = b"" if body is None else orjson.dumps(body)
-        return await self._operators[process].ask(path, key_headers(_OPERATOR, SECRET), method=method, body=data)
-
-    def stranger(self) -> str:
-        """A key that nobody has, well formed."""
-        return generate_api_key("test")
+        return await self._operators[process].ask(path, key_headers(_OPERATOR, _SECRET), method=method, body=data)
 
     def close(self) -> None:
         """Give all connections back and stop the processes."""
@@ -67,7 +62,7 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    url: str, *, processes: int, keys: Mapping[str, str], seed_url: str | None = None, **settings: str
+    url: str, *, processes: int, keys: Mapping[str, str], seed_url: str | None = None
 ) -> AsyncIterator[Fleet]:
     """Prepare the store (through ``seed_url``), fill in ``keys`` (name -> organization), serve, and stop all at the end."""
     await _fill(seed_url or url, keys)
@@ -77,7 +72,6 @@ async def fleet(
         "GATEKEY_SECRET_KEY": "a secret key for measurements",
         "GATEKEY_WORKERS": "1",
         "GATEKEY_LOG_SUMMARIZE": "on",
-        **{f"GATEKEY_{name.upper()}": value for name, value in settings.items()},
     }
     running = Fleet([GatekeyServer(env=environ) for _ in range(processes)])
     try:
@@ -110,5 +104,5 @@ async def _fill(url: str, keys: Mapping[str, str]) -> None:
 
 
 def _line(name: str, organization: str, **fields: Any) -> bytes:
-    line = {"organization_id": organization, "api_key": name, "key_id": name, "secret_token": SECRET, **fields}
+    line = {"organization_id": organization, "api_key": name, "key_id": name, "secret_token": _SECRET, **fields}
     return orjson.dumps(line)

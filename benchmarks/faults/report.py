@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.faults.matrix import CALLERS
+from benchmarks.faults.matrix import CALLERS, SECONDS
 
 if TYPE_CHECKING:
     from benchmarks.faults.matrix import Seen, Watched
@@ -13,12 +13,20 @@ if TYPE_CHECKING:
 __all__ = ["broken_promises", "figures"]
 
 _TITLES: Final = (
-    *("Known key", "Key not in the cache", "Stranger", "Change of a key"),
-    *("All well again after", "Revoked meanwhile, refused after"),
+    "Known key",
+    "Key not in the cache",
+    "Stranger",
+    "Change of a key",
+    "All well again after",
+    "Revoked meanwhile, refused after",
 )
 _REVOCATION: Final = (
-    *("Hot keys: p50", "p99", "longest", "Idle keys that still worked after 0.1 s"),
-    *("Announced within 0.1 s (mean)", "Load meanwhile"),
+    "Hot keys: p50",
+    "p99",
+    "longest",
+    "Idle keys that still worked after 0.1 s",
+    "Announced within 0.1 s (mean)",
+    "Load meanwhile",
 )
 _REVOKED: Final = 0.1  # seconds, at the 99th percentile
 _ANSWERED: Final = 0.5  # seconds: the store's time-out of 0.25 s, and what a busy machine adds
@@ -81,7 +89,7 @@ def _revocation(delays: dict[str, Delays]) -> list[str]:
 
 def _matrix(seen: dict[str, dict[str, Seen]]) -> list[str]:
     lines = [
-        f"| Store | Fault, for 5 s | {' | '.join(_TITLES)} |",
+        f"| Store | Fault, for {SECONDS:g} s | {' | '.join(_TITLES)} |",
         "|---|---" + "|---" * len(_TITLES) + "|",
     ]
     for store, faults in seen.items():
