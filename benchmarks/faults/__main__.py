@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from benchmarks.faults import matrix, revocation
+from benchmarks.faults import imports, matrix, revocation
 from benchmarks.faults.report import broken_promises, figures
 from benchmarks.faults.stores import STORES
 
@@ -27,17 +27,22 @@ def main() -> int:
     """Exit status 0, or 1 where a promise of docs/reliability.md was not kept."""
     options = _options()
     delays: dict[str, revocation.Delays] = {}
+    imported: dict[str, float] = {}
     seen: dict[str, dict[str, matrix.Seen]] = {}
     for store in options.store or STORES:
-        delays[store], seen[store] = asyncio.run(_measure(store, options.rounds))
-    text = figures(delays, seen, machine=_machine())
+        delays[store], imported[store], seen[store] = asyncio.run(_measure(store, options.rounds))
+    text = figures(delays, imported, seen, machine=_machine())
     print(text)  # noqa: T201 - what the command is for
-    problems = broken_promises(delays, seen)
+    problems = broken_promises(delays, imported, seen)
     for problem in problems:
         print(f"NOT KEPT: {problem}", file=sys.stderr)  # noqa: T201 - as above
     if options.keep:
         _PAGE.write_text(_BETWEEN.sub(lambda found: found[1] + text + found[2], _PAGE.read_text(encoding="utf-8")))
-        raw = {"revocation": {name: asdict(value) for name, value in delays.items()}, "machine": _machine()}
+        raw = {
+            "revocation": {name: asdict(value) for name, value in delays.items()},
+            "machine": _machine(),
+            "import": imported,
+        }
         raw["faults"] = {
             store: {fault: asdict(value) for fault, value in faults.items()} for store, faults in seen.items()
         }
@@ -53,11 +58,14 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _measure(store: str, rounds: int) -> tuple[revocation.Delays, dict[str, matrix.Seen]]:
+async def _measure(store: str, rounds: int) -> tuple[revocation.Delays, float, dict[str, matrix.Seen]]:
     async with STORES[store]() as prepared:
         delays = await revocation.measure(
             prepared.direct, rounds=rounds, report=lambda done, of: _say(f"{store}: revocation {done}/{of}")
         )
+    async with STORES[store]() as prepared:
+        _say(f"{store}: import of {imports.KEYS:,} keys")
+        imported = await imports.measure(prepared.direct)
     async with STORES[store]() as prepared:
         seen = await matrix.watch(
             prepared.url,
@@ -67,7 +75,7 @@ async def _measure(store: str, rounds: int) -> tuple[revocation.Delays, dict[str
             report=lambda fault: _say(f"{store}: {fault}"),
         )
     _say("")
-    return delays, seen
+    return delays, imported, seen
 
 
 def _say(text: str) -> None:

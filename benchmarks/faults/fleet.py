@@ -18,7 +18,7 @@ from tests.support.servers import GatekeyServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-__all__ = ["Fleet", "fleet"]
+__all__ = ["Fleet", "environment", "fleet", "key_line"]
 
 PEPPER: Final = "a pepper for measurements of 32 bytes or more"
 _SECRET: Final = "the-secret-of-every-key"  # noqa: S105 - of keys that live for a minute on this machine
@@ -66,13 +66,7 @@ async def fleet(
 ) -> AsyncIterator[Fleet]:
     """Prepare the store (through ``seed_url``), fill in ``keys`` (name -> organization), serve, and stop all at the end."""
     await _fill(seed_url or url, keys)
-    environ = {
-        "GATEKEY_STORE_URL": url,
-        "GATEKEY_PEPPER": PEPPER,
-        "GATEKEY_SECRET_KEY": "a secret key for measurements",
-        "GATEKEY_WORKERS": "1",
-        "GATEKEY_LOG_SUMMARIZE": "on",
-    }
+    environ = {**environment(url), "GATEKEY_WORKERS": "1"}
     running = Fleet([GatekeyServer(env=environ) for _ in range(processes)])
     try:
         await asyncio.gather(*(asyncio.to_thread(server.wait_ready) for server in running.servers))
@@ -84,6 +78,11 @@ async def fleet(
         await asyncio.to_thread(running.close)
 
 
+def environment(url: str) -> dict[str, str]:
+    """What a process or a command needs to work on the store."""
+    return {"GATEKEY_STORE_URL": url, "GATEKEY_PEPPER": PEPPER, "GATEKEY_SECRET_KEY": "a secret key for measurements"}
+
+
 async def _hears(client: Client) -> bool:
     """Whether announcements reach the process already."""
     return b"\ngatekey_invalidation_link_up 1.0" in (await client.ask("/metrics", {})).body
@@ -91,8 +90,8 @@ async def _hears(client: Client) -> bool:
 
 async def _fill(url: str, keys: Mapping[str, str]) -> None:
     scopes = ["gatekey:read", "gatekey:write"]
-    lines = [_line(name, organization, domains=[DOMAIN]) for name, organization in keys.items()]
-    lines.append(_line(_OPERATOR, "gatekey", domains=["@gatekey"], scopes=scopes))
+    lines = [key_line(name, organization) for name, organization in keys.items()]
+    lines.append(key_line(_OPERATOR, "gatekey", domains=["@gatekey"], scopes=scopes))
     seed = read_key_lines(lines, peppers=Peppers({1: PEPPER.encode()}, current=1), now=datetime.now(UTC))
     store = create_store(url)
     await store.migrate()
@@ -103,6 +102,13 @@ async def _fill(url: str, keys: Mapping[str, str]) -> None:
         await store.close()
 
 
-def _line(name: str, organization: str, **fields: Any) -> bytes:
-    line = {"organization_id": organization, "api_key": name, "key_id": name, "secret_token": _SECRET, **fields}
-    return orjson.dumps(line)
+def key_line(name: str, organization: str, **fields: Any) -> bytes:
+    """A line of an import file; all keys have the same secret, and a ``key_id`` that is their name."""
+    line = {
+        "organization_id": organization,
+        "api_key": name,
+        "key_id": name,
+        "secret_token": _SECRET,
+        "domains": [DOMAIN],
+    }
+    return orjson.dumps({**line, **fields})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from benchmarks.faults.imports import KEYS
 from benchmarks.faults.matrix import CALLERS, SECONDS
 
 if TYPE_CHECKING:
@@ -29,19 +30,29 @@ _REVOCATION: Final = (
     "Load meanwhile",
 )
 _REVOKED: Final = 0.1  # seconds, at the 99th percentile
+_IMPORTED: Final = 60.0  # seconds
 _ANSWERED: Final = 0.5  # seconds: the store's time-out of 0.25 s, and what a busy machine adds
 _RECOVERED: Final = 2.0  # seconds
 _WRITTEN: Final = 10.5  # seconds: a change reads and then writes, and each has 5
 
 
-def figures(delays: dict[str, Delays], seen: dict[str, dict[str, Seen]], *, machine: str) -> str:
-    """Both tables."""
-    return "\n".join([f"Measured on {machine}.", "", *_revocation(delays), "", *_matrix(seen), ""])
+def figures(
+    delays: dict[str, Delays], imported: dict[str, float], seen: dict[str, dict[str, Seen]], *, machine: str
+) -> str:
+    """All tables."""
+    parts = [_revocation(delays), _matrix(seen), _imports(imported)]
+    return "\n".join([f"Measured on {machine}.", *(line for part in parts for line in ("", *part)), ""])
 
 
-def broken_promises(delays: dict[str, Delays], seen: dict[str, dict[str, Seen]]) -> list[str]:
+def broken_promises(
+    delays: dict[str, Delays], imported: dict[str, float], seen: dict[str, dict[str, Seen]]
+) -> list[str]:
     """A line for each."""
-    problems = []
+    problems = [
+        f"{store}: {KEYS:,} keys were imported in {seconds:.0f} s only"
+        for store, seconds in imported.items()
+        if seconds > _IMPORTED
+    ]
     for store, found in delays.items():
         if found.quantile(0.99) > _REVOKED:
             problems.append(f"{store}: a hot key worked for {_ms(found.quantile(0.99))} after its end (p99)")
@@ -70,6 +81,11 @@ def _broken(seen: Seen) -> list[str]:
     if seen.recovery > _RECOVERED:
         problems.append(f"all was well only {seen.recovery:.1f} s after its end")
     return problems
+
+
+def _imports(imported: dict[str, float]) -> list[str]:
+    lines = [f"| Store | `gatekey keys import` of {KEYS:,} keys |", "|---|---|"]
+    return lines + [f"| {store} | {seconds:.0f} s |" for store, seconds in imported.items()]
 
 
 def _revocation(delays: dict[str, Delays]) -> list[str]:
