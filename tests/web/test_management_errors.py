@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from itertools import count
 from string import printable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backends.errors import (
@@ -26,12 +28,15 @@ from service.manage.manager import KeyManager
 from service.manage.model import KeyDraft
 from tests.support import leaks
 from tests.support.in_process import ask, logged_gatekey
+from tests.support.keys import DOMAIN, SECRET, make_key, make_organization
 from tests.support.management_api import HOST, LINES, OPERATOR, Api, credentials, mismatch
+from tests.support.servers import key_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.in_process import LoggedGatekey
+    from tests.support.raw_http import RawResponse
 
 KEYS = "/v1/organizations/acme/keys"
 NAVIGATION = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
@@ -321,74 +326,176 @@ def test_no_secret_comes_back_in_an_error(api: Api) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-FIELDS = ["organization_id", *KeyDraft.__slots__, "expires_in", "is_active", "grace", "limit", "cancel", "cut", "x"]
-BODIES = st.dictionaries(st.sampled_from(FIELDS), JSON | st.sampled_from([["a.example"], "1d", True]), max_size=5)
-TARGETS = [
-    ("POST", "/v1/organizations"),
-    ("PATCH", "/v1/organizations/initech"),
-    ("POST", KEYS),
-    ("PATCH", "/v1/keys/key_acme-plain"),
-    ("POST", "/v1/keys/key_acme-plain/rotate"),
-    ("POST", "/v1/keys/key_acme-plain/revoke"),
+LIKELY = st.sampled_from(
+    [
+        "1d",
+        "5200w",
+        0,
+        True,
+        False,
+        "2027-01-01T00:00:00Z",
+        ["b.example"],
+        ["orders:*"],
+        ["192.0.2.0/24"],
+        {"a": [1]},
+        "x",
+    ]
+)
+_FUZZ = settings(max_examples=40, deadline=None)
+_numbers = count()
+
+
+class Fuzzed(NamedTuple):
+    """An operation with a body that it takes; ``{org}``, ``{key}`` and ``{new}`` are this example's own."""
+
+    method: str
+    target: str
+    base: dict[str, Any]
+    fields: list[str]
+
+
+FUZZED = [
+    Fuzzed("POST", "/v1/organizations", {"organization_id": "{new}"}, ["organization_id", "name"]),
+    Fuzzed("PATCH", "/v1/organizations/{org}", {"is_active": False}, ["is_active"]),
+    Fuzzed("POST", "/v1/organizations/{org}/keys", {"domains": ["a.example"]}, [*KeyDraft.__slots__, "expires_in"]),
+    Fuzzed("PATCH", "/v1/keys/{key}", {"name": "new"}, [*KeyDraft.__slots__, "expires_in", "is_active"]),
+    Fuzzed("POST", "/v1/keys/{key}/rotate", {}, ["grace", "limit", "cancel", "cut"]),
+    Fuzzed("POST", "/v1/keys/{key}/revoke", {}, ["reason"]),
+    Fuzzed(
+        "POST",
+        "/v1/keys/verify",
+        {"api_key": "{key}", "secret_token": SECRET, "domain": DOMAIN},
+        ["api_key", "secret_token", "domain", "scopes", "client_ip", "origin"],
+    ),
 ]
-_FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def is_well_answered(api: Api, method: str, target: str, headers: dict[str, str], raw: bytes) -> None:
+def example_of(logged: LoggedGatekey) -> dict[str, str]:
+    """An organization and a key of it, both made now and known by one name, and the name of what is not there yet."""
+    number = next(_numbers)
+    name = f"fuzzed-{number}"
+    secret = logged.gatekey.settings.make_peppers().hash(SECRET)
+    organization, key = make_organization(name), make_key(name, secret=secret, key_id=name, organization_id=name)
+    logged.gatekey.portal.run(logged.gatekey.store.add_many, [organization], [key])
+    return {"org": name, "key": name, "new": f"new-{number}"}
+
+
+def is_well_answered(api: Api, method: str, target: str, headers: dict[str, str], raw: bytes = b"") -> RawResponse:
     lines = {"Host": HOST, **credentials(OPERATOR), **headers}
     answer = ask(api.app, method, target, tuple(lines.items()), raw)
     assert answer.status < 500, answer.body
     assert not mismatch(api.document, method, target, answer)
+    return answer
 
 
-@_FUZZ
-@given(target=st.sampled_from(TARGETS), body=BODIES | JSON)
-def test_no_body_is_a_500(api: Api, target: tuple[str, str], body: Any) -> None:
-    """Whatever JSON somebody sends, the answer is one of those that the description has."""
-    try:
-        raw = orjson.dumps(body)
-    except TypeError:  # a number or a text that JSON has no place for
-        return
-    is_well_answered(api, *target, {"Content-Type": "application/json"}, raw)
+@pytest.mark.parametrize("fuzzed", FUZZED, ids=lambda fuzzed: f"{fuzzed.method} {fuzzed.target}")
+def test_no_body_is_a_500(logged: LoggedGatekey, api: Api, fuzzed: Fuzzed) -> None:
+    """Whatever JSON stands in place of a body that is taken, or of its fields, the answer is one of those described."""
+    statuses = set()
+
+    @_FUZZ
+    @example(fuzzed.base)
+    @given(
+        st.dictionaries(st.sampled_from([*fuzzed.fields, "x"]), LIKELY | JSON, max_size=3).map(fuzzed.base.__or__)
+        | JSON
+    )
+    def send(body: Any) -> None:
+        own = example_of(logged)
+        raw = json.dumps(body).replace("{new}", own["new"]).replace("{key}", own["key"]).encode()
+        headers = {"Content-Type": "application/json"}
+        statuses.add(is_well_answered(api, fuzzed.method, fuzzed.target.format(**own), headers, raw).status)
+
+    send()
+    assert statuses & {200, 201}, "nothing got past the checks of the body"
+    assert 422 in statuses
 
 
-@_FUZZ
-@given(
-    target=st.sampled_from(["/v1/keys", KEYS, "/v1/organizations", "/v1/audit", "/v1/keys/key_acme-admin/usage"]),
-    query=st.lists(
-        st.tuples(
-            st.sampled_from(
-                ["limit", "cursor", "name", "state", "active", "since", "until", "by", "expiring_before", "x"]
-            ),
-            st.text(printable, max_size=24) | st.from_regex(r"%[0-9A-F]{2}", fullmatch=True),
-        ),
-        max_size=3,
-    ),
+QUERIED = {
+    "/v1/keys": "limit=1&name=a&state=active&expiring_before=2027-01-01T00:00:00Z",
+    KEYS: "limit=1&active=1&cursor=key_1",
+    "/v1/organizations": "limit=1&cursor=acme",
+    "/v1/audit": "limit=1&organization_id=acme&cursor=1",
+    "/v1/keys/key_acme-admin/usage": "by=hour&since=2026-01-02T00:00:00Z&until=2026-01-02T06:00:00Z",
+}
+NAMES = ["limit", "cursor", "name", "state", "active", "since", "until", "by", "expiring_before", "x"]
+
+
+@pytest.mark.parametrize(("target", "good"), QUERIED.items(), ids=QUERIED)
+def test_no_query_is_a_500(api: Api, target: str, good: str) -> None:
+    """Parameters of any text, beside good ones or in their place."""
+    statuses = set()
+    values = (
+        st.sampled_from(["1", "a", "active", "hour", "2026-01-02T00:00:00Z"])
+        | st.text(printable, max_size=24)
+        | st.from_regex(r"%[0-9A-F]{2}", fullmatch=True)
+    )
+
+    @_FUZZ
+    @example([])
+    @given(st.lists(st.tuples(st.sampled_from(NAMES), values), max_size=3))
+    def send(query: list[tuple[str, str]]) -> None:
+        spoilt = {name for name, _ in query}
+        kept = [part for part in good.split("&") if part.partition("=")[0] not in spoilt]
+        text = "&".join([*kept, *(f"{name}={value}" for name, value in query)])
+        statuses.add(is_well_answered(api, "GET", f"{target}?{text}", {}).status)
+
+    send()
+    assert statuses >= {200, 422}
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "name", "body", "found"),
+    [
+        ("GET", "/v1/keys/{key}", "If-None-Match", None, {200, 304}),
+        ("PATCH", "/v1/keys/{key}", "If-Match", {"name": "new"}, {200, 412}),
+        ("DELETE", "/v1/keys/{key}", "If-Match", None, {200, 412}),
+        ("POST", "/v1/keys/{key}/revoke", "Idempotency-Key", None, {200, 400}),
+    ],
 )
-def test_no_query_is_a_500(api: Api, target: str, query: list[tuple[str, str]]) -> None:
-    """Nor is any header about versions."""
-    text = "&".join(f"{name}={value}" for name, value in query)
-    is_well_answered(api, "GET", f"{target}?{text}", {}, b"")
+def test_no_header_is_a_500(
+    logged: LoggedGatekey, api: Api, *, method: str, target: str, name: str, body: Any, found: set[int]
+) -> None:
+    """Neither tags nor a key of idempotency, about a key that is there."""
+    statuses = set()
+    text = st.text(st.characters(min_codepoint=1, max_codepoint=255, exclude_characters="\r\n"), max_size=30)
+
+    @_FUZZ
+    @example("*")
+    @example('"1"')
+    @example('"2", W/"x"')
+    @example("\x80")
+    @given(st.sampled_from(['W/"1"', '"1", "2"', '"0"', '"', "1"]) | text)
+    def send(value: str) -> None:
+        raw, headers = (json.dumps(body).encode(), {"Content-Type": "application/json"}) if body else (b"", {})
+        own = target.format(**example_of(logged))
+        statuses.add(is_well_answered(api, method, own, {name: value, **headers}, raw).status)
+
+    send()
+    assert statuses >= found
 
 
-@_FUZZ
-@given(value=st.text(st.characters(min_codepoint=1, max_codepoint=255, exclude_characters="\r\n"), max_size=30))
-def test_no_header_is_a_500(api: Api, value: str) -> None:
-    """Neither tags nor a key of idempotency."""
-    for method, path, name in (
-        ("GET", "/v1/keys/key_acme-admin", "If-None-Match"),
-        ("POST", "/v1/keys/key_none/revoke", "If-Match"),
-        ("POST", "/v1/keys/key_none/revoke", "Idempotency-Key"),
-    ):
-        is_well_answered(api, method, path, {name: value}, b"")
+def test_no_import_is_a_500(api: Api) -> None:
+    """Lines of any bytes, and lines that are good but for some of their fields."""
+    created = refused = 0
+    fields = st.sampled_from([*orjson.loads(key_line("any")), "state", "previous_secret_hash", "x"])
+    lines = st.dictionaries(fields, LIKELY | JSON, max_size=2)
 
+    @_FUZZ
+    @example(b"", {})
+    @given(st.binary(max_size=60), lines)
+    def send(raw: bytes, spoilt: dict[str, Any]) -> None:
+        nonlocal created, refused
+        line = orjson.loads(key_line(f"imported-{next(_numbers)}")) | spoilt
+        data = json.dumps(line).encode() + b"\n" + raw
+        headers = {"Content-Type": "application/x-ndjson"}
+        report = is_well_answered(api, "POST", "/v1/keys/import?continue=1", headers, data).json()
+        created += report["created"]
+        refused += report["refused"]
 
-@_FUZZ
-@given(raw=st.binary(max_size=60) | BODIES.map(lambda body: str(body).encode()))
-def test_no_import_is_a_500(api: Api, raw: bytes) -> None:
-    """Lines of any bytes."""
-    is_well_answered(api, "POST", "/v1/keys/import?continue=1", {"Content-Type": "application/x-ndjson"}, raw)
+    send()
+    assert created
+    assert refused

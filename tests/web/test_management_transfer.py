@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,14 +13,28 @@ from backends.contract import EVERY_KEY
 from backends.errors import StoreUnavailable
 from backends.memory import MemoryKeyStore
 from service.auth.keyfile import read_key_lines
+from service.manage.manager import KeyManager
 from tests.support.clock import START
 from tests.support.in_process import logged_gatekey
 from tests.support.keys import PEPPERS, make_key
-from tests.support.management_api import ACME_READER, ACME_WRITER, GLOBEX, LINES, Api, names, pages, remembered
+from tests.support.management_api import (
+    ACME_READER,
+    ACME_WRITER,
+    GLOBEX,
+    LINES,
+    OPERATOR,
+    Api,
+    credentials,
+    names,
+    pages,
+    remembered,
+)
 from tests.support.servers import key_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from flask import Flask
 
     from backends.records import KeyFilter, KeyRecord, Page
     from tests.support.in_process import LoggedGatekey
@@ -53,6 +68,21 @@ def logged(store: FailingStore) -> Iterator[LoggedGatekey]:
 @pytest.fixture
 def api(logged: LoggedGatekey) -> Api:
     return Api(logged.app)
+
+
+def head(app: Flask) -> None:
+    """Ask for the headers of an export."""
+    answer = Api(app).ask("HEAD", "/v1/keys/export")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+def first_piece_only(app: Flask) -> None:
+    """Read the beginning of an export and leave, as a server does when its client has gone."""
+    with app.test_client() as client:
+        answer = client.get("/v1/keys/export", headers=credentials(OPERATOR), buffered=False)
+        assert answer.status_code == 200
+        assert next(answer.iter_encoded())
+        answer.close()
 
 
 def import_(api: Api, raw: bytes, query: str = "", **options: Any) -> RawResponse:
@@ -161,7 +191,34 @@ def test_an_export_that_breaks_off_says_so_in_its_last_line(
     ]
 
 
-def test_an_export_that_nobody_reads_to_its_end_holds_nothing_open(logged: LoggedGatekey) -> None:
-    """``HEAD``, or a client that leaves: the reading is closed."""
-    answer = Api(logged.app).ask("HEAD", "/v1/keys/export")
-    assert (answer.status, answer.body) == (200, b"")
+def test_an_export_s_headers_can_be_had_alone(logged: LoggedGatekey) -> None:
+    """Without a body."""
+    head(logged.app)
+
+
+@pytest.mark.parametrize("leave", [first_piece_only])
+def test_an_export_that_nobody_reads_to_its_end_holds_nothing_open(
+    monkeypatch: pytest.MonkeyPatch, logged: LoggedGatekey, leave: Callable[[Flask], None]
+) -> None:
+    """For a client that leaves: the reading is closed with the answer, not when the collector comes by."""
+    records = [make_key(f"many-{number}", organization_id="globex") for number in range(1500)]
+    logged.gatekey.portal.run(logged.gatekey.store.add_many, [], records)
+    export, readings, ended = KeyManager.export, list[AsyncIterator[bytes]](), list[int]()
+
+    async def watched(*arguments: Any) -> AsyncIterator[bytes]:
+        given = 0
+        try:
+            async for line in export(*arguments):
+                given += 1
+                yield line
+        finally:
+            ended.append(given)
+
+    def kept(*arguments: Any) -> AsyncIterator[bytes]:
+        readings.append(watched(*arguments))
+        return readings[-1]
+
+    monkeypatch.setattr(KeyManager, "export", kept)
+    leave(logged.app)
+    assert len(ended) == len(readings) == 1
+    assert 0 < ended[0] < 1500
