@@ -38,7 +38,7 @@ class FaultProxy:
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._open: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -56,7 +56,7 @@ class FaultProxy:
         return len(self._open)
 
     async def __aenter__(self) -> Self:
-        await self._listen()
+        self._listen()
         return self
 
     async def __aexit__(
@@ -76,7 +76,7 @@ class FaultProxy:
             await self._stop_listening()
             self.cut()
         else:
-            await self._listen()
+            self._listen()
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -92,24 +92,38 @@ class FaultProxy:
             self.faults += 1
             connection.is_lost = True
 
-    async def _listen(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
+    def _listen(self) -> None:
+        """By hand: ``asyncio.Server`` loses a connection that it accepts in the moment in which it is closed."""
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=100)
+            self._listener.setblocking(False)
+            self.port = self._listener.getsockname()[1]
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def _stop_listening(self) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
-            await server.wait_closed()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
+            await asyncio.sleep(0)  # what was accepted just now comes to its first step, after which it closes its socket
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except OSError:  # it has gone again
+            return
+        client.setblocking(False)
         self.accepted += 1
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer), name="fault-proxy")
+        task = asyncio.get_running_loop().create_task(self._serve(client), name="fault-proxy")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, client: socket.socket) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(sock=client)
+        except BaseException:
+            client.close()
+            raise
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._target)
         except BaseException as error:
