@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,12 @@ def require_all(request: pytest.FixtureRequest) -> bool:
 
 def pytest_sessionstart() -> None:
     leaks.listen()
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are hundreds of thousands of objects: to go through them again and again stops every loop for long."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
