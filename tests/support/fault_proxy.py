@@ -96,7 +96,7 @@ class FaultProxy:
         """By hand: ``asyncio.Server`` loses a connection that it accepts in the moment in which it is closed."""
         if self._listener is None:
             self._listener = socket.create_server(("127.0.0.1", self.port), backlog=100)
-            self._listener.setblocking(False)
+            self._listener.settimeout(0)
             self.port = self._listener.getsockname()[1]
             asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
@@ -112,7 +112,7 @@ class FaultProxy:
             client, _ = listener.accept()
         except OSError:  # it has gone again
             return
-        client.setblocking(False)
+        client.settimeout(0)
         self.accepted += 1
         task = asyncio.get_running_loop().create_task(self._serve(client), name="fault-proxy")
         self._tasks.add(task)
