@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from service.auth.credentials import Form
+from service.auth.key_fields import SLUG
 from service.auth.rules import MAX_SCOPES, canonical_origin, canonical_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["SLUG", "Policy", "PolicyBook", "read_policies"]
-
-SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-"""An organization's identifier."""
+__all__ = ["Policy", "PolicyBook", "read_policies"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # never a dot segment: it is part of a path
 _MAX_SHOWN: Final = 64  # characters of a field that is none
@@ -77,7 +75,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _organization(value: Any) -> str:
-    if not isinstance(value, str) or not SLUG.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(SLUG, value):
         raise _Problem("must be an organization's identifier (lower-case letters, digits and -)")
     return value
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from service.auth.domains import parse_target, parse_target_url
+from service.auth.key_fields import SLUG
 from service.auth.rules import canonical_network, canonical_origin
 from service.auth.secret import Secret
-from service.policies import SLUG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +110,7 @@ def switch(value: Any) -> bool:
 
 def slug(value: Any) -> str:
     """An organization's identifier."""
-    if not isinstance(value, str) or not SLUG.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(SLUG, value):
         raise ValueError("must be an organization's identifier (lower-case letters, digits and -)")
     return value
 

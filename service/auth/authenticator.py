@@ -140,11 +140,8 @@ class Authenticator:
     def _judge(self, request: AccessRequest, credentials: Credentials, loaded: LoadedKey, source: Source) -> Decision:
         """What the rules say of this key; where its secret cannot be checked by this installation, that."""
         record, wall = loaded.record, self._clock.wall()
-        previous = record.previous_secret
-        if loaded.previous_expires_at is not None and wall >= loaded.previous_expires_at:
-            previous = None
         try:
-            match = self._peppers.match(credentials.secret.reveal(), record.secret, previous)
+            match = self._peppers.match(credentials.secret.reveal(), record.secret, loaded.previous_secret(wall))
         except UnknownPepper:
             if record.state is not KeyState.REVOKED:
                 return Decision(Reason.STORE_CORRUPT, source=source, key=record)

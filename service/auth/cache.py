@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from backends.errors import StoreCorrupt, StoreError, StoreUnavailable
+from backends.errors import StoreError, StoreUnavailable
 from backends.records import Origin
 from service.auth.evaluate import LoadedKey
 
 if TYPE_CHECKING:
     from backends.contract import KeyStore
-    from backends.records import FoundKey
     from service.auth.clock import Clock
     from service.observe.metrics import Metrics
 
@@ -221,7 +220,7 @@ class KeyCache:
             self._forget_load(api_key, me)
         if me in self._given_up or self._clock.age() - started > _LOAD_LIMIT:  # the process may have been paused
             raise StoreUnavailable("the store answered too late")
-        entry = self._entry(None if found is None else _compiled(found), started)
+        entry = self._entry(None if found is None else LoadedKey(found), started)
         if generation == self._generations[stripe] and epoch == self._epoch:
             self._keep(api_key, entry)
         return entry
@@ -301,13 +300,6 @@ class KeyCache:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
-
-
-def _compiled(found: FoundKey) -> LoadedKey:
-    try:
-        return LoadedKey(found)
-    except ValueError as error:
-        raise StoreCorrupt("a rule of the stored key is not in canonical form") from error
 
 
 def _retrieve(task: asyncio.Task[CacheEntry]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from backends.errors import StoreCorrupt
 from backends.records import KeyState
 from service.auth.reasons import Reason
 from service.auth.rules import KeyRules, missing_scopes
 
 if TYPE_CHECKING:
-    from backends.records import FoundKey, KeyRecord
+    from backends.records import FoundKey, KeyRecord, SecretHash
     from service.auth.decision import AccessRequest
 
 __all__ = ["LoadedKey", "evaluate"]
@@ -18,20 +19,27 @@ __all__ = ["LoadedKey", "evaluate"]
 class LoadedKey:
     """A record as this process uses it: checked and compiled once, when it was loaded, then only read."""
 
-    __slots__ = ("expires_at", "is_active", "previous_expires_at", "record", "rules")
+    __slots__ = ("_previous_expires_at", "expires_at", "is_active", "record", "rules")
 
     def __init__(self, found: FoundKey) -> None:
-        """Compile ``found``; raises ``ValueError`` when a stored rule is not in canonical form (a corrupt record)."""
+        """Compile ``found``; raises ``StoreCorrupt`` when a stored rule is not in canonical form."""
         record = found.key
         self.record: KeyRecord = record
-        self.rules = KeyRules.compile(record)
+        try:
+            self.rules = KeyRules.compile(record)
+        except ValueError as error:
+            raise StoreCorrupt("a rule of the stored key is not in canonical form") from error
         self.is_active = record.state is KeyState.ACTIVE and found.organization_is_active
         """Both the key and its organization."""
         self.expires_at = None if record.expires_at is None else record.expires_at.timestamp()
         """Seconds since the Unix epoch, ``None`` for a key that does not expire."""
         previous = record.previous_expires_at
-        self.previous_expires_at = None if previous is None else previous.timestamp()
-        """Likewise for the secret from before a rotation; ``None`` where it is accepted for as long as it is stored."""
+        self._previous_expires_at = None if previous is None else previous.timestamp()
+
+    def previous_secret(self, wall: float) -> SecretHash | None:
+        """The secret from before a rotation while it is accepted; without an end, for as long as it is stored."""
+        end = self._previous_expires_at
+        return None if end is not None and wall >= end else self.record.previous_secret
 
 
 def evaluate(

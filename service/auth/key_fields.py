@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from service.auth.peppers import Peppers
 
 __all__ = [
+    "DEFAULT_GRACE",
+    "DEFAULT_LIMIT",
+    "KEY_ID",
+    "MAX_ROTATION",
+    "MAX_RULES",
+    "NO_KEY_IDS",
     "RULES",
+    "SLUG",
     "FieldProblem",
     "api_key",
     "aware_time",
@@ -43,23 +50,34 @@ __all__ = [
     "time_text",
 ]
 
-_SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_KEY_ID: Final = re.compile(r"(?!(?:export|import|verify)$)[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-"""No word that stands in the place of one in an address, and nothing that a command takes for an option."""
+SLUG: Final = r"[a-z0-9][a-z0-9-]{0,62}"
+"""An organization's identifier."""
+KEY_ID: Final = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
+"""A key's identifier: nothing that a command takes for an option, and none of ``NO_KEY_IDS``."""
+NO_KEY_IDS: Final = "export|import|verify"
+"""The words that stand in the place of one in an address."""
+
 _HASH: Final = re.compile(r"(?:hmac-sha256:(?P<version>[0-9]{1,9})|sha256):(?P<digest>[0-9A-Fa-f]{64})")
 _MAX_METADATA: Final = 8192  # bytes
 _MAX_DEPTH: Final = (
     32  # of lists and objects in each other: it is shown inside other JSON, and encoders give up at some depth
 )
 _MAX_NAME: Final = 200
-_MAX_RULES: Final = 100  # far more than a key needs, far less than what would make reading it slow
+MAX_RULES: Final = 100  # far more than a key needs, far less than what would make reading it slow
+DEFAULT_GRACE: Final = timedelta(hours=24)
+"""How long the secret from before a rotation lives after the new one's first use."""
+DEFAULT_LIMIT: Final = timedelta(days=30)
+"""How long it lives at most."""
+MAX_ROTATION: Final = timedelta(days=366)
+"""The most that either may be: whoever needs longer wants two keys."""
+
 _MAX_SECONDS: Final = 10**9
 
 RULES: Final[Mapping[str, tuple[Callable[[str], str], int]]] = {
-    "domains": (canonical_domain, _MAX_RULES),
+    "domains": (canonical_domain, MAX_RULES),
     "scopes": (canonical_scope, MAX_SCOPES),
-    "origins": (canonical_origin, _MAX_RULES),
-    "networks": (canonical_network, _MAX_RULES),
+    "origins": (canonical_origin, MAX_RULES),
+    "networks": (canonical_network, MAX_RULES),
 }
 """The lists of a key, how an entry of each is brought into canonical form, and how many there may be."""
 
@@ -75,7 +93,7 @@ class FieldProblem(ValueError):
 
 def organization_id(value: Any) -> str:
     """A slug."""
-    return _matching("organization_id", value, _SLUG, "must be lower-case letters, digits and -")
+    return _matching("organization_id", value, SLUG, "must be lower-case letters, digits and -")
 
 
 def key_id(value: Any) -> str:
@@ -83,7 +101,7 @@ def key_id(value: Any) -> str:
     return _matching(
         "key_id",
         value,
-        _KEY_ID,
+        f"(?!(?:{NO_KEY_IDS})$){KEY_ID}",
         "must be 1 to 64 of letters, digits, _ and -, not begin with -, and be none of export, import, verify",
     )
 
@@ -260,7 +278,7 @@ def _text(field: str, value: Any) -> str:
     return value
 
 
-def _matching(field: str, value: Any, pattern: re.Pattern[str], problem: str) -> str:
-    if not pattern.fullmatch(_text(field, value)):
+def _matching(field: str, value: Any, pattern: str, problem: str) -> str:
+    if not re.fullmatch(pattern, _text(field, value)):
         raise FieldProblem(field, problem)
     return str(value)

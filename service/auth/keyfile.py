@@ -8,12 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from backends.records import KeyRecord, KeyState, Organization, SecretHash
 from service.auth import key_fields as fields
-from service.auth.key_fields import FieldProblem
+from service.auth.key_fields import DEFAULT_GRACE, DEFAULT_LIMIT, MAX_ROTATION, FieldProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,9 +24,6 @@ __all__ = ["KeyFileError", "KeyLine", "LineProblem", "Seed", "read_key_lines", "
 
 _FIELD: Final = re.compile(r"[a-z_]{1,30}")  # a mistyped name is told; whatever else stands there could be a secret
 _MAX_PROBLEMS: Final = 100
-_LIMIT: Final = timedelta(days=30)  # for a secret from before a rotation; the defaults and the bound of a rotation
-_GRACE: Final = 86_400
-_MOST: Final = timedelta(days=366)
 _REQUIRED: Final = frozenset({"organization_id", "api_key", "domains"})
 _OPTIONAL: Final = frozenset(
     {
@@ -210,17 +206,17 @@ def _previous(data: dict[str, Any], peppers: Peppers, state: KeyState, now: date
         if grace is not None or ends is not None:
             raise FieldProblem("previous_secret_hash", "is missing")
         return {}
-    if ends is not None and ends > now + _MOST:
-        raise FieldProblem("previous_expires_at", f"must be at most {_MOST.days} days ahead")
+    if ends is not None and ends > now + MAX_ROTATION:
+        raise FieldProblem("previous_expires_at", f"must be at most {MAX_ROTATION.days} days ahead")
     is_over = ends is not None and ends <= now
     prehashed, any_pepper = _flag(data, "previous_secret_prehashed"), is_over or state is KeyState.REVOKED
     secret = fields.secret_hash("previous_secret_hash", hashed, peppers, prehashed=prehashed, any_pepper=any_pepper)
-    if grace is not None and fields.seconds("previous_grace", grace) > _MOST.total_seconds():
-        raise FieldProblem("previous_grace", f"must be at most {_MOST.days} days")
+    if grace is not None and fields.seconds("previous_grace", grace) > MAX_ROTATION.total_seconds():
+        raise FieldProblem("previous_grace", f"must be at most {MAX_ROTATION.days} days")
     if is_over:
         return {}
     if ends is None:  # as a rotation without options would have it
-        ends, grace = now + _LIMIT, _GRACE if grace is None else grace
+        ends, grace = now + DEFAULT_LIMIT, int(DEFAULT_GRACE.total_seconds()) if grace is None else grace
     return {"previous_secret": secret, "previous_expires_at": ends, "previous_grace": grace}
 
 

@@ -14,13 +14,22 @@ if TYPE_CHECKING:
 
     from backends.records import KeyRecord
 
-__all__ = ["KeyRules", "canonical_network", "canonical_origin", "canonical_scope", "missing_scopes"]
+__all__ = [
+    "MAX_SCOPES",
+    "RESERVED_SCOPES",
+    "KeyRules",
+    "canonical_network",
+    "canonical_origin",
+    "canonical_scope",
+    "missing_scopes",
+]
 
 MAX_SCOPES: Final = 32
+RESERVED_SCOPES: Final = "gatekey:"
+"""How the scopes begin that are for Gatekey's own API."""
 
 _MAX_ORIGIN: Final = 300  # characters: scheme, the longest host, a port; longer texts must not fill the cache
 _SCOPE: Final = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,64}")  # scope-token of RFC 6749 3.3, without comma
-_RESERVED: Final = "gatekey:"
 
 
 def canonical_origin(text: str) -> str:
@@ -53,7 +62,7 @@ def canonical_scope(text: str) -> str:
     """
     if not _SCOPE.fullmatch(text):
         raise ValueError("must be 1 to 64 characters of printable ASCII without space, comma, quote or backslash")
-    if "*" in text and (not text.endswith(":*") or text.count("*") > 1 or text.startswith(_RESERVED)):
+    if "*" in text and (not text.endswith(":*") or text.count("*") > 1 or text.startswith(RESERVED_SCOPES)):
         raise ValueError("may hold * only as its last part, as in orders:*, and not for gatekey: scopes")
     return text
 
@@ -64,7 +73,7 @@ def missing_scopes(granted: tuple[str, ...], required: tuple[str, ...]) -> tuple
 
 
 def _covered(granted: tuple[str, ...], scope: str) -> bool:
-    if scope.startswith(_RESERVED):
+    if scope.startswith(RESERVED_SCOPES):
         return False
     return any(grant.endswith(":*") and scope.startswith(grant[:-1]) for grant in granted)
 

@@ -38,7 +38,7 @@ def organization_document(organization: Organization) -> dict[str, Any]:
     return OrganizationView.of(organization).model_dump(mode="json")
 
 
-def key_document(record: KeyRecord, last: LastUse | None = None, *, now: datetime) -> dict[str, Any]:
+def key_document(record: KeyRecord, last: LastUse | None, *, now: datetime) -> dict[str, Any]:
     """The key without any secret."""
     return KeyView.of(record, last, now=now).model_dump(mode="json")
 

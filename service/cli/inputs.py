@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.auth.durations import read_duration
 from service.cli.common import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
 __all__ = ["a_duration", "a_json_object", "a_time", "as_json_option", "asks", "confirm", "yes_option"]
-
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DURATION: Final = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
 
 
 def a_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
     """``90d``, ``12h``, ``30m``, ``45s``, ``2w``; a plain 0 needs no unit."""
     if value is None:
         return None
-    match = _DURATION.fullmatch("0s" if value == "0" else value)
-    if match is None:
-        raise click.BadParameter("must be a number with a unit, s, m, h, d or w, such as 90d", ctx, param)
     try:
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
-    except OverflowError:
-        raise click.BadParameter("is too long", ctx, param) from None
+        return read_duration("0s" if value == "0" else value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 def a_time(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime, timedelta
 
-    from backends.journal import LastUse
     from backends.records import KeyRecord
     from service.manage.manager import InForce
 
@@ -21,7 +20,6 @@ __all__ = [
     "counted",
     "duration",
     "fields",
-    "previous_use",
     "printable",
     "say_in_force",
     "second",
@@ -73,12 +71,6 @@ def fields(pairs: Iterable[tuple[str, str]]) -> None:
 def printable(text: str) -> str:
     """A name or a message that somebody stored must not move a terminal's cursor."""
     return (text if text.isprintable() else ascii(text)[1:-1]) or "-"
-
-
-def previous_use(record: KeyRecord, last: LastUse | None) -> datetime | None:
-    """When the secret from before the rotation was last used since then; an earlier rotation's is of no interest."""
-    used = None if last is None else last.previous_secret_used_at
-    return None if used is None or (record.rotated_at is not None and used < record.rotated_at) else used
 
 
 def state_of(record: KeyRecord, now: datetime) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["OPERATORS", "RESERVED_SCOPES", "Actor"]
+from service.auth.rules import RESERVED_SCOPES
+
+__all__ = ["OPERATORS", "Actor"]
 
 OPERATORS: Final = "gatekey"
 """The reserved organization of the installation's operators."""
-
-RESERVED_SCOPES: Final = "gatekey:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

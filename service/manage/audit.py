@@ -16,7 +16,7 @@ import structlog
 
 from backends.errors import Conflict, StoreError
 from backends.journal import AuditEntry
-from service.manage.chain import ChainProblem, ChainReport, entry_hash, verify_chain
+from service.manage.chain import entry_hash
 from service.manage.views import as_json
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from service.auth.clock import Clock
     from service.manage.actor import Actor
 
-__all__ = ["AuditTrail", "ChainProblem", "ChainReport", "entry_hash", "verify_chain"]
+__all__ = ["AuditTrail"]
 
 _JITTER: Final = random.SystemRandom()  # of its own state, so that a fork does not copy it
 _MAX_KEPT: Final = 10_000

@@ -14,9 +14,10 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
 from backends.errors import StoreCorrupt
+from backends.journal import AuditHead
 
 if TYPE_CHECKING:
-    from backends.journal import AuditEntry, AuditHead, Journal
+    from backends.journal import AuditEntry, Journal
 
 __all__ = ["ChainProblem", "ChainReport", "entry_hash", "verify_chain"]
 
@@ -34,11 +35,14 @@ class ChainProblem:
 
 @dataclass(frozen=True, slots=True)
 class ChainReport:
-    """``entries`` were checked; the chain is whole when there are no ``problems`` (the first 100)."""
+    """``entries`` were checked; the chain is whole when there are no ``problems`` (the first 100).
+
+    ``head`` is where it ended before the reading, so that what was proved is never less; nothing where it cannot be read.
+    """
 
     organization_id: str
     entries: int
-    head_hash: str
+    head: AuditHead
     problems: tuple[ChainProblem, ...] = ()
 
 
@@ -60,7 +64,7 @@ async def verify_chain(journal: Journal, organization_id: str) -> ChainReport:
             end = await journal.audit_head(organization_id)
         except StoreCorrupt:  # of a head: what an entry is, ``read`` has told
             problem = ChainProblem(0, "the recorded end of the chain cannot be read")
-            return ChainReport(organization_id, 0, "", (problem,))
+            return ChainReport(organization_id, 0, AuditHead(), (problem,))
         if (end.pruned_seq, end.pruned_hash) == (head.pruned_seq, head.pruned_hash):
             return walk.report(end)
 
@@ -115,7 +119,7 @@ class _Walk:
             self._found(end.seq + 1, "the chain goes on beyond its recorded end")
         elif self._seq == end.seq and self._hash != end.hash:
             self._found(self._seq, "the entry is not the one that was written last")
-        return ChainReport(self._organization_id, self._entries, end.hash, tuple(self._problems[:_MAX_PROBLEMS]))
+        return ChainReport(self._organization_id, self._entries, self._head, tuple(self._problems[:_MAX_PROBLEMS]))
 
     def _found(self, seq: int, problem: str) -> None:
         item = ChainProblem(seq, problem)

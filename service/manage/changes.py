@@ -8,24 +8,36 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from backends.errors import Conflict
 from backends.records import KeyRecord, KeyState
 from service.auth import key_fields as fields
-from service.auth.key_fields import FieldProblem
+from service.auth.key_fields import MAX_ROTATION, FieldProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
+    from backends.journal import LastUse
     from backends.records import SecretHash
     from service.manage.model import KeyDraft
 
-__all__ = ["cancelled", "cut", "drafted", "has_previous", "rotated", "switched", "updated", "without_ended"]
+__all__ = [
+    "cancelled",
+    "cut",
+    "drafted",
+    "first_used",
+    "has_previous",
+    "previous_use",
+    "rotated",
+    "switched",
+    "updated",
+    "without_ended",
+]
 
 _SHOWABLE: Final = re.compile(r"[a-z_]{1,30}")
-_MAX_SECONDS: Final = 366 * 86_400  # a year: whoever needs longer wants two keys
 
 
 def drafted(draft: KeyDraft, *, key_id: str, api_key: str, secret: SecretHash, now: datetime) -> KeyRecord:
@@ -78,13 +90,13 @@ def rotated(record: KeyRecord, secret: SecretHash, *, grace: timedelta, limit: t
     Raises ``FieldProblem``, and ``Conflict`` for a revoked key.
     """
     seconds = math.ceil(grace.total_seconds())
-    if not 0 <= seconds <= _MAX_SECONDS:
-        raise FieldProblem("grace", "must be 0 to 366 days")
-    if seconds and not 0 < limit.total_seconds() <= _MAX_SECONDS:
-        raise FieldProblem("limit", "must be more than 0 and at most 366 days")
+    if not 0 <= seconds <= MAX_ROTATION.total_seconds():
+        raise FieldProblem("grace", f"must be 0 to {MAX_ROTATION.days} days")
+    if seconds and not timedelta(0) < limit <= MAX_ROTATION:
+        raise FieldProblem("limit", f"must be more than 0 and at most {MAX_ROTATION.days} days")
     if record.state is KeyState.REVOKED:
         raise Conflict("a revoked key gets no new secret")
-    previous: dict[str, Any] = {"previous_secret": None, "previous_expires_at": None, "previous_grace": None}
+    previous: Mapping[str, Any] = _NO_PREVIOUS
     if seconds:
         previous = {
             "previous_secret": record.previous_secret if _is_unused(record, now) else record.secret,
@@ -110,6 +122,19 @@ def cut(record: KeyRecord, now: datetime) -> KeyRecord:
     return _changed(record, now, **_NO_PREVIOUS)
 
 
+def first_used(record: KeyRecord, *, rotated_at: datetime | None, at: datetime, now: datetime) -> KeyRecord:
+    """The record after the first use, ``at``, of the new secret of the rotation at ``rotated_at``.
+
+    From then on the old secret lives for the grace only, unless somebody rotated again or cancelled meanwhile.
+    """
+    if record.previous_grace is None or record.rotated_at != rotated_at:
+        return record
+    end = at + timedelta(seconds=record.previous_grace)
+    if record.previous_expires_at is not None:
+        end = min(end, record.previous_expires_at)
+    return _changed(record, now, previous_expires_at=end, previous_grace=None)
+
+
 def without_ended(record: KeyRecord, now: datetime) -> KeyRecord:
     """The record without an old secret whose time is over."""
     if record.previous_secret is None or has_previous(record, now):
@@ -122,6 +147,12 @@ def has_previous(record: KeyRecord, now: datetime) -> bool:
     return record.previous_secret is not None and (
         record.previous_expires_at is None or record.previous_expires_at > now
     )
+
+
+def previous_use(record: KeyRecord, last: LastUse | None) -> datetime | None:
+    """When the secret from before the rotation was last used since then; an earlier rotation's is of no interest."""
+    used = None if last is None else last.previous_secret_used_at
+    return None if used is None or (record.rotated_at is not None and used < record.rotated_at) else used
 
 
 def _is_unused(record: KeyRecord, now: datetime) -> bool:

@@ -78,24 +78,24 @@ async def explain(
 
     Raises ``StoreUnavailable`` and ``StoreClosed``; a corrupt record is a step that did not pass.
     """
-    form = _form(question)
+    presented, form = (_credentials(question), None), _form(question)
     if form.passed is False:
-        return _told([_PRESENT, (form, Reason.MALFORMED_KEY)], None)
+        return _told([presented, (form, Reason.MALFORMED_KEY)], None)
     try:
         found = await store.find(question.api_key)
         if found is None or not knows(found.key):
             unknown = Step("key", passed=False, detail="there is no key with this api_key")
-            return _told([_PRESENT, (form, None), (unknown, Reason.UNKNOWN_KEY)], None)
-        loaded, match = _loaded(found), _match(question, found.key, peppers, wall)
+            return _told([presented, (form, None), (unknown, Reason.UNKNOWN_KEY)], None)
+        loaded = LoadedKey(found)
+        match = _match(question, loaded, peppers, wall)
     except StoreCorrupt as error:
         corrupt = Step("key", passed=False, detail=f"it cannot be used: {error}")
-        return _told([_PRESENT, (form, None), (corrupt, Reason.STORE_CORRUPT)], None)
+        return _told([presented, (form, None), (corrupt, Reason.STORE_CORRUPT)], None)
     known = Step("key", passed=True, detail=f"key_id {found.key.key_id}, organization {found.key.organization_id}")
     judged = _judged(question, found, loaded, match, wall)
-    return _told([_PRESENT, (form, None), (known, None), *judged], found.key)
+    return _told([presented, (form, None), (known, None), *judged], found.key)
 
 
-_PRESENT = (Step("credentials", passed=True, detail="an api_key and a secret are presented"), None)
 _Judged = tuple[Step, Reason | None]
 
 
@@ -103,6 +103,12 @@ def _told(judged: Iterable[_Judged], record: KeyRecord | None) -> Explanation:
     judged = list(judged)
     first = next((reason for step, reason in judged if step.passed is False and reason is not None), Reason.OK)
     return Explanation(tuple(step for step, _ in judged), first, record)
+
+
+def _credentials(question: Question) -> Step:
+    alone = question.secret is None
+    detail = "an api_key is presented; the secret is left out" if alone else "an api_key and a secret are presented"
+    return Step("credentials", passed=True, detail=detail)
 
 
 def _form(question: Question) -> Step:
@@ -115,23 +121,16 @@ def _form(question: Question) -> Step:
     return Step("form", passed=True, detail="well formed")
 
 
-def _loaded(found: FoundKey) -> LoadedKey:
-    try:
-        return LoadedKey(found)
-    except ValueError:
-        raise StoreCorrupt("one of its stored rules is not in canonical form") from None
-
-
-def _match(question: Question, record: KeyRecord, peppers: Peppers, wall: float) -> SecretMatch | None:
+def _match(question: Question, loaded: LoadedKey, peppers: Peppers, wall: float) -> SecretMatch | None:
     """Which secret was presented, ``None`` where none was given; a missing pepper makes a key unusable unless it is revoked."""
+    record = loaded.record
     revoked = record.state is KeyState.REVOKED
     if question.secret is None:
         if record.secret.pepper_version not in peppers.versions and not revoked:
             raise StoreCorrupt("its secret needs a pepper that is not configured")
         return None
-    over = record.previous_expires_at is not None and wall >= record.previous_expires_at.timestamp()
     try:
-        return peppers.match(question.secret.reveal(), record.secret, None if over else record.previous_secret)
+        return peppers.match(question.secret.reveal(), record.secret, loaded.previous_secret(wall))
     except UnknownPepper:
         if revoked:
             return SecretMatch.NONE

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from backends.errors import Conflict, NotFound, StoreCorrupt
 from backends.records import Organization
 from service.auth.key_fields import FieldProblem
-from service.auth.keyfile import read_lines
-from service.manage.model import ImportReport, LineReport
+from service.auth.keyfile import LineProblem, read_lines
+from service.manage.model import ImportReport
 from service.manage.rights import CANNOT_GRANT
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class KeyImport:
         self._good: dict[int, KeyRecord] = {}
         self._repeated = 0
         self._refused = 0
-        self._reports: list[LineReport] = []
+        self._reports: list[LineProblem] = []
         self._notes: list[str] = []
         self._created = 0
         self._is_stored = False
@@ -133,6 +133,7 @@ class KeyImport:
     def report(self) -> ImportReport:
         """What became of the file."""
         return ImportReport(
+            is_stored=self._is_stored,
             created=self._created,
             unchanged=len(self._good) - self._created + self._repeated if self._is_stored else 0,
             refused=self._refused,
@@ -172,7 +173,7 @@ class KeyImport:
         self._refused += len(problems)
         for line in problems:
             self._good.pop(line, None)
-        self._reports += [LineReport(line, "refused", problems[line]) for line in islice(problems, _MAX_REPORTS)]
+        self._reports += [LineProblem(line, problems[line]) for line in islice(problems, _MAX_REPORTS)]
 
     def _organizations(self) -> list[Organization]:
         """Those that are made where they are missing: only whoever reaches everything may do so."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from backends.errors import NotFound, StoreCorrupt, StoreUnavailable, VersionConflict
 from backends.records import KeyState, Organization
@@ -17,11 +17,11 @@ from service.manage.actor import OPERATORS
 from service.manage.errors import Forbidden
 from service.manage.explain import Explanation, Question
 from service.manage.imports import KeyImport
-from service.manage.model import DEFAULT_GRACE, DEFAULT_LIMIT, ImportReport, InForce, IssuedKey, KeyDraft, LineReport
+from service.manage.model import DEFAULT_GRACE, DEFAULT_LIMIT, ImportReport, InForce, IssuedKey, KeyDraft
 from service.manage.reader import NO_KEY
 from service.manage.rights import check_grant, check_operator
 from service.manage.views import public_fields
-from service.manage.writer import KeyWriter, told
+from service.manage.writer import EVENTS, KeyWriter, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -43,11 +43,8 @@ __all__ = [
     "IssuedKey",
     "KeyDraft",
     "KeyManager",
-    "LineReport",
     "Question",
 ]
-
-_EVENTS: Final = {KeyState.ACTIVE: "enabled", KeyState.DISABLED: "disabled", KeyState.REVOKED: "revoked"}
 
 
 class KeyManager(KeyWriter):
@@ -165,7 +162,7 @@ class KeyManager(KeyWriter):
         """
         now = self._clock.now()
         return await self._change(
-            actor, key_id, lambda record: change_of.switched(record, state, now), _EVENTS[state], expected_version
+            actor, key_id, lambda record: change_of.switched(record, state, now), EVENTS[state], expected_version
         )
 
     async def delete_key(self, actor: Actor, key_id: str, *, expected_version: int | None = None) -> None:

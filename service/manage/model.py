@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
+
+from service.auth.key_fields import DEFAULT_GRACE, DEFAULT_LIMIT
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from backends.records import KeyRecord
+    from service.auth.keyfile import LineProblem
     from service.auth.secret import Secret
 
-__all__ = ["DEFAULT_GRACE", "DEFAULT_LIMIT", "ImportReport", "InForce", "IssuedKey", "KeyDraft", "LineReport"]
-
-DEFAULT_GRACE: Final = timedelta(hours=24)
-DEFAULT_LIMIT: Final = timedelta(days=30)
+__all__ = ["DEFAULT_GRACE", "DEFAULT_LIMIT", "ImportReport", "InForce", "IssuedKey", "KeyDraft"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,23 +53,16 @@ class InForce:
     durable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LineReport:
-    """What became of one line of an import: ``created``, ``unchanged`` or ``refused``."""
-
-    line: int
-    result: Literal["created", "unchanged", "refused"]
-    problem: str = ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport:
-    """What became of a file. Where a line was refused and nobody said to keep going, nothing was stored at all."""
+    """What became of a file."""
 
+    is_stored: bool
+    """``False``: a line was refused and nobody said to keep going, so nothing was stored at all."""
     created: int
     unchanged: int
     refused: int
-    reports: tuple[LineReport, ...] = ()
+    reports: tuple[LineProblem, ...] = ()
     """The first 1,000 refused lines, in order."""
     notes: tuple[str, ...] = ()
     """What is worth telling the operator, beginning with ``line <number>:``; the first 100."""

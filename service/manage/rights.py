@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from backends.records import KeyRecord
     from service.manage.actor import Actor
 
-__all__ = ["CANNOT_GRANT", "check_empower", "check_grant", "check_operator", "check_update"]
+__all__ = ["CANNOT_GRANT", "check_grant", "check_operator", "check_update"]
 
 CANNOT_GRANT: Final = "a gatekey: scope can be granted only by whoever holds it"
 _POWER: Final = ("domains", "origins", "networks", "expires_at", "critical", "secret")
@@ -34,7 +34,7 @@ def check_grant(actor: Actor, scopes: tuple[str, ...]) -> None:
         raise Forbidden(CANNOT_GRANT)
 
 
-def check_empower(actor: Actor, record: KeyRecord) -> None:
+def _check_empower(actor: Actor, record: KeyRecord) -> None:
     """Raises ``Forbidden`` when the key holds what the actor does not, so that it must not gain from the key."""
     if actor.ungrantable(record.scopes):
         raise Forbidden("this key holds a gatekey: scope that you do not hold")
@@ -48,4 +48,4 @@ def check_update(actor: Actor, before: KeyRecord, after: KeyRecord) -> None:
     check_grant(actor, tuple(scope for scope in after.scopes if scope not in before.scopes))
     enabled = after.state is KeyState.ACTIVE and before.state is not KeyState.ACTIVE
     if enabled or any(getattr(before, field) != getattr(after, field) for field in _POWER):
-        check_empower(actor, after)
+        _check_empower(actor, after)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from backends.errors import NotFound, StoreError, StoreUnavailable, VersionConflict
-from service.manage.changes import has_previous, without_ended
+from service.manage.changes import first_used, has_previous, without_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +136,10 @@ class SecretUpkeep:
         if isinstance(work, _Rehash):
             await self._rehash(work)
         elif isinstance(work, _FirstUse):
-            await self._first_use(work)
+            rotated_at, at = work.rotated_at, work.at
+            await self._change(
+                work.key_id, lambda record: first_used(record, rotated_at=rotated_at, at=at, now=self._clock.now())
+            )
         else:
             await self._change(work.key_id, lambda record: without_ended(record, self._clock.now()))
 
@@ -152,19 +154,6 @@ class SecretUpkeep:
         new = self._peppers.hash(work.secret.reveal())
         if await self._store.rehash(work.key_id, old=work.stored, new=new):
             _log.debug("secret_rehashed", key_id=work.key_id, pepper_version=new.pepper_version)
-
-    async def _first_use(self, work: _FirstUse) -> None:
-        """From now on the old secret lives for the grace only, unless somebody rotated again or cancelled meanwhile."""
-
-        def started(record: KeyRecord) -> KeyRecord:
-            if record.previous_grace is None or record.rotated_at != work.rotated_at:
-                return record
-            end = work.at + timedelta(seconds=record.previous_grace)
-            if record.previous_expires_at is not None:
-                end = min(end, record.previous_expires_at)
-            return replace(record, previous_expires_at=end, previous_grace=None, updated_at=self._clock.now())
-
-        await self._change(work.key_id, started)
 
     async def _change(self, key_id: str, change: Callable[[KeyRecord], KeyRecord]) -> None:
         """Also against others that change the same key; nothing where there is no such key, or nothing to do."""

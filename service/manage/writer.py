@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from backends.errors import Conflict, NotFound, StoreError, StoreUnavailable, VersionConflict
+from backends.records import KeyState
 from service.auth.key_fields import FieldProblem
 from service.manage.errors import Invalid
 from service.manage.reader import NO_KEY, KeyReader
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from service.manage.actor import Actor
     from service.manage.audit import AuditTrail
 
-__all__ = ["KeyWriter", "told"]
+__all__ = ["EVENTS", "KeyWriter", "told"]
+
+EVENTS: Final = {KeyState.ACTIVE: "enabled", KeyState.DISABLED: "disabled", KeyState.REVOKED: "revoked"}
+"""What it is called that a key comes into a state."""
 
 _ATTEMPTS: Final = 5  # against others that change the same key, where the caller does not care which version it changes
 _JITTER: Final = random.SystemRandom()  # of its own state, so that a fork does not copy it
@@ -98,7 +102,7 @@ class KeyWriter(KeyReader):
     async def _replace(self, actor: Actor, before: KeyRecord, after: KeyRecord, event: str) -> KeyRecord:
         old, new = difference(before, after)
         if new.keys() == {"state"}:
-            event = {"active": "enabled", "disabled": "disabled"}.get(new["state"], event)
+            event = EVENTS[new["state"]]
         try:
             with self._sent(actor, f"key.{event}", before.key_id):
                 stored = await self._store.replace(after, expected_version=before.version)

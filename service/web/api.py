@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from flask import Blueprint, g, jsonify, request
+from flask import Blueprint, Response, g, request
 
 from service.auth.decision import AccessRequest, Decision, Door
 from service.auth.reasons import REASONS, Outcome, Reason
 from service.doors.attempt import credentials_from_values
+from service.manage.actor import OPERATORS
 from service.observe.request_ids import trace_id_of
 from service.web.answers import flask_response, render_denial
 from service.web.management_reply import private
@@ -19,8 +20,6 @@ from service.web.schemas.bodies import VerifyRequest
 from service.web.schemas.reading import parse_body
 
 if TYPE_CHECKING:
-    from flask import Response
-
     from service.runtime import Gatekey
 
 __all__ = ["blueprint"]
@@ -35,14 +34,15 @@ blueprint = Blueprint("gatekey_api", __name__, url_prefix="/v1")
 @api_key_required(own_path=True)
 async def whoami() -> Response:
     """Tell who the credentials belong to. A browser without any is sent to the login page."""
-    answer = {
-        "organization_id": current_key.organization_id,
-        "key_id": current_key.key_id,
-        "name": current_key.name,
-        "scopes": list(current_key.scopes),
-        "method": current_key.method,
-    }
-    return private(jsonify(answer))
+    return _answer(
+        Whoami(
+            organization_id=current_key.organization_id,
+            key_id=current_key.key_id,
+            name=current_key.name,
+            scopes=current_key.scopes,
+            method=current_key.method,
+        )
+    )
 
 
 @blueprint.post("/keys/verify")
@@ -58,7 +58,7 @@ async def verify() -> Response:
     gatekey.observer.decided(question, decision, 503 if cannot_tell else 200)
     if cannot_tell:
         return flask_response(render_denial(gatekey, decision.reason, presented=True, client="api"))
-    return private(jsonify(_verdict(decision)))
+    return _answer(_verdict(decision))
 
 
 def _question(gatekey: Gatekey, body: VerifyRequest) -> AccessRequest:
@@ -68,7 +68,7 @@ def _question(gatekey: Gatekey, body: VerifyRequest) -> AccessRequest:
         target=body.target,
         door=Door.VERIFY,
         started=gatekey.clock.age(),
-        organization_id="" if caller == "gatekey" else caller,
+        organization_id="" if caller == OPERATORS else caller,
         required_scopes=body.scopes,
         origin=body.origin,
         client_ip=body.client_ip or "",
@@ -80,15 +80,20 @@ def _question(gatekey: Gatekey, body: VerifyRequest) -> AccessRequest:
     )
 
 
-def _verdict(decision: Decision) -> dict[str, Any]:
+def _verdict(decision: Decision) -> Verdict:
     key = decision.key
     if decision.reason is not Reason.OK or key is None:
-        return {"valid": False, "code": REASONS[decision.reason].code}
-    expires_at = key.expires_at
-    return {
-        "valid": True,
-        "organization_id": key.organization_id,
-        "key_id": key.key_id,
-        "scopes": list(key.scopes),
-        "expires_at": None if expires_at is None else expires_at.isoformat().replace("+00:00", "Z"),
-    }
+        return Verdict(valid=False, code=REASONS[decision.reason].code)
+    return Verdict(
+        valid=True,
+        organization_id=key.organization_id,
+        key_id=key.key_id,
+        scopes=key.scopes,
+        expires_at=key.expires_at,
+    )
+
+
+def _answer(model: Whoami | Verdict) -> Response:
+    """What was not set has no place in it; the line ends, for whoever asks on a terminal."""
+    text = model.model_dump_json(exclude_unset=True)
+    return private(Response(text + "\n", mimetype="application/json"))

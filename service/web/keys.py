@@ -86,7 +86,7 @@ async def show_key(call: Call[NoQuery, NoBody], key_id: str) -> Reply:
     query=WriteQuery,
     body=ChangeKey,
     versioned=True,
-    refusals=(404, 409, 412),
+    refusals=(409,),
 )
 async def change_key(call: Call[WriteQuery, ChangeKey], key_id: str) -> Reply:
     """Change some of a key's fields."""
@@ -103,7 +103,6 @@ async def change_key(call: Call[WriteQuery, ChangeKey], key_id: str) -> Reply:
     query=WriteQuery,
     body=NoBody,
     versioned=True,
-    refusals=(404, 412),
 )
 async def delete_key(call: Call[WriteQuery, NoBody], key_id: str) -> Reply:
     """Forget a key. Its entries in the audit trail stay."""
@@ -121,7 +120,7 @@ async def delete_key(call: Call[WriteQuery, NoBody], key_id: str) -> Reply:
     body=NoBody,
     versioned=True,
     once=True,
-    refusals=(404, 409, 412),
+    refusals=(409,),
 )
 async def revoke_key(call: Call[WriteQuery, NoBody], key_id: str) -> Reply:
     """Revoke a key, for good; doing so again changes nothing."""

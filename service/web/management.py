@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from flask import Blueprint
 from werkzeug.routing import BaseConverter
 
+from service.auth.key_fields import KEY_ID, NO_KEY_IDS, SLUG
 from service.web import audit, keys, management_rotation, management_transfer, organizations
 
 if TYPE_CHECKING:
@@ -20,13 +21,13 @@ NAME: Final = "gatekey_management"
 class _KeyId(BaseConverter):
     """An identifier of a key; the words that are addresses themselves are none, so that a wrong method there is a 405."""
 
-    regex = r"(?!(?:export|import|verify)(?:/|$))[A-Za-z0-9_-]{1,64}"
+    regex = f"(?!(?:{NO_KEY_IDS})(?:/|$)){KEY_ID}"
 
 
 class _Slug(BaseConverter):
     """An identifier of an organization; anything else is at no address, and reaches no store."""
 
-    regex = r"[a-z0-9][a-z0-9-]{0,62}"
+    regex = SLUG
 
 
 def add_management(app: Flask) -> None:

@@ -105,7 +105,6 @@ def operation(
         idempotent=once,
         refusals=refusals,
     )
-    body_is_optional = not any(field.is_required() for field in body.model_fields.values())
 
     def decorate(
         view: Callable[Concatenate[Call[_Q, _B], _P], Awaitable[Reply | Response]],
@@ -118,7 +117,8 @@ def operation(
 
             async def carry_out(attempt: Attempt) -> Any:
                 found = parse_query(query, request)
-                read = body() if media_type or request.method in _BODILESS else _read(body, optional=body_is_optional)
+                is_read_here = not media_type and request.method not in _BODILESS
+                read = parse_body(body, request, optional=not described.body_is_required) if is_read_here else body()
                 return await view(Call(gatekey, actor, found, read, attempt), *args, **kwargs)
 
             with told_as_http():
@@ -141,10 +141,6 @@ def operation(
 
 
 _BODILESS: Final = ("GET", "HEAD", "DELETE")
-
-
-def _read(body: type[_B], *, optional: bool) -> _B:
-    return parse_body(body, request, optional=optional)
 
 
 def _actor(gatekey: Gatekey) -> Actor:

@@ -30,7 +30,7 @@ blueprint = Blueprint("rotation", __name__, url_prefix="/keys")
     versioned=True,
     once=True,
     repeatable=False,  # a second rotation would end the secret that clients still use
-    refusals=(404, 409, 412),
+    refusals=(409,),
 )
 async def rotate_key(call: Call[WriteQuery, RotateKey], key_id: str) -> Reply:
     """Give a key a new secret, or undo that. With `cancel` the old secret is the only one again, with `cut` it ends now."""

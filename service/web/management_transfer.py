@@ -54,7 +54,7 @@ async def import_keys(call: Call[ImportQuery, NoBody]) -> Reply:
         raise ApiError(415, detail=f"Send the lines as {NDJSON}.")
     lines = BytesIO(request.get_data())
     report = await call.manager.import_lines(call.actor, lines, keep_going=call.query.keep_going)
-    if report.refused and not call.query.keep_going:
+    if not report.is_stored:
         members = {"report": ImportedLines.of(report, None).model_dump(mode="json")}
         raise ApiError(
             422, detail=f"Nothing was stored: {report.refused} of the lines cannot be used.", members=members

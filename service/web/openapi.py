@@ -112,15 +112,17 @@ def _described(app: Flask, rule: Rule, operation: Operation, schemas: _Schemas, 
         "responses": _responses(operation, schemas),
     }
     if operation.body is not NoBody:
-        described["requestBody"] = _body(operation.body, schemas)
+        described["requestBody"] = {
+            "required": operation.body_is_required,
+            "content": _content(operation.body, schemas),
+        }
     return described
 
 
-def _body(body: type[BaseModel] | str, schemas: _Schemas) -> dict[str, Any]:
+def _content(body: type[BaseModel] | str, schemas: _Schemas) -> dict[str, Any]:
     if isinstance(body, str):
-        return {"required": True, "content": {body: {"schema": {"type": "string"}}}}
-    required = any(field.is_required() for field in body.model_fields.values())
-    return {"required": required, "content": {"application/json": {"schema": schemas[body, "validation"]}}}
+        return {body: {"schema": {"type": "string"}}}
+    return {"application/json": {"schema": schemas[body, "validation"]}}
 
 
 def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
@@ -140,6 +142,8 @@ def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         refusals |= set(_WITH_BODY)
     if operation.idempotent:
         refusals |= {400, 409}
+    if operation.versioned:
+        refusals |= {404, 412}
     for status in sorted(refusals):
         responses[str(status)] = _named(status)
     responses["default"] = "Failure"

@@ -33,11 +33,20 @@ class Operation:
     body: type[BaseModel] | str = NoBody
     """A model, or a media type."""
     versioned: bool = False
-    """It takes ``If-Match``."""
+    """It takes ``If-Match``, of a key that need not be there."""
     idempotent: bool = False
     """It takes ``Idempotency-Key``."""
     refusals: tuple[int, ...] = ()
-    """Statuses of failure beyond those that every operation has."""
+    """Statuses of failure beyond those that every operation of its kind has."""
+
+    @property
+    def body_is_required(self) -> bool:
+        """Whether a request without a body cannot be carried out."""
+        return isinstance(self.body, str) or any(field.is_required() for field in self.body.model_fields.values())
+
+    def answers_with(self, model: type[BaseModel]) -> bool:
+        """Whether a good answer is of this model, or of one made from it."""
+        return any(isinstance(answer, type) and issubclass(answer, model) for answer in self.answers.values())
 
 
 def describe(operation: Operation) -> Callable[[_View], _View]:

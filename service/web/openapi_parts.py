@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from service.auth.key_fields import KEY_ID, SLUG
+from service.web.schemas.key_answers import IssuedKeyView, KeyView
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -52,10 +55,10 @@ PARAMETERS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
         "path",
         {
             "description": "The key's public identifier.",
-            "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+            "schema": {"type": "string", "pattern": f"^{KEY_ID}$"},
         },
     ),
-    "organization_id": ("path", {"schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,62}$"}}),
+    "organization_id": ("path", {"schema": {"type": "string", "pattern": f"^{SLUG}$"}}),
     "if_match": (
         "header",
         {"name": "If-Match", "description": "Do it only if this is still the key's ETag; else 412.", "schema": _TEXT},
@@ -90,10 +93,9 @@ def headers_of(status: int, operation: Operation | None = None) -> dict[str, Any
     if status in _OF_STATUS:
         names.append(_OF_STATUS[status])
     if operation is not None:
-        answers = {getattr(answer, "__name__", "") for answer in operation.answers.values()}
-        if answers & {"KeyView", "WrittenKey", "IssuedKeyView"}:
+        if operation.answers_with(KeyView):
             names.append("ETag")
-        if status in (201, 302) or "IssuedKeyView" in answers:
+        if status in (201, 302) or operation.answers_with(IssuedKeyView):
             names.append("Location")
         if operation.idempotent:
             names.append("Idempotent-Replayed")

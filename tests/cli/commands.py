@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner
 
+from backends.journal import UsageCount
+from service.app import management
 from service.cli import main
-from service.settings import SETTINGS
+from service.settings import SETTINGS, load_settings
 from tests.support import leaks
 from tests.support.app import PEPPER, SECRET_KEY
 from tests.support.servers import DEADLINE, clean_environment
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from click.testing import Result
@@ -90,6 +94,17 @@ class Commands:
         made = self.document("keys", "create", "--organization", organization, "--domain", domain, *options)
         leaks.register(made["secret_token"])
         return made
+
+    def used(self, key_id: str, at: datetime) -> None:
+        """Record a use of the key, as a serving process does."""
+
+        async def add() -> None:
+            async with management(load_settings(self.environ)) as parts:
+                hour = at.replace(minute=0, second=0, microsecond=0)
+                count = UsageCount(key_id=key_id, hour=hour, count=1, last_used_at=at, previous_secret_used_at=None)
+                await parts.store.journal.add_usage([count])
+
+        asyncio.run(add())
 
 
 def _check(arguments: tuple[str, ...], stdout: str, stderr: str) -> None:

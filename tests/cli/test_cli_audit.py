@@ -76,6 +76,19 @@ def test_an_entry_that_cannot_be_read_is_no_keys_fault(busy: Commands) -> None:
     assert all(not problems for name, problems in chains.items() if name != "acme")
 
 
+def test_a_kept_head_that_cannot_be_read_is_told_with_the_rest(busy: Commands, tmp_path: Path) -> None:
+    """At its own place; what the check of the chain has found stays."""
+    heads = tmp_path / "heads.json"
+    heads.write_text(busy.ok("audit", "verify", "--json"))
+    by_hand(busy, "UPDATE audit SET at = 'zzz' WHERE organization_id = 'acme' AND seq = 5")
+    _, chain, _ = verified(busy, "--against", str(heads))
+    assert chain["problems"] == [
+        {"seq": 1, "problem": "an entry from here on cannot be read"},
+        {"seq": 5, "problem": "cannot be read"},
+    ]
+    assert chain["head_seq"] == 5
+
+
 def test_what_stands_in_an_entry_by_hand_is_shown_as_text(busy: Commands) -> None:
     """Whoever reads the trail sees it, and the check finds it."""
     by_hand(busy, "UPDATE audit SET after = 'nonsense', before = 'NaN' WHERE organization_id = 'acme' AND seq = 2")

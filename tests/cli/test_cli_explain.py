@@ -44,6 +44,7 @@ def test_without_a_secret_its_step_is_left_out(gatekey: Commands) -> None:
     assert {step["name"]: step["passed"] for step in found["steps"]}["secret"] is None
     text = gatekey.ok("explain", "--api-key", gatekey.create()["api_key"], "--domain", "api.example.com")
     assert text.endswith("allowed, if the secret is right\n")
+    assert "secret are presented" not in text
 
 
 @pytest.mark.parametrize("source", ["file", "stdin", "variable"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -182,6 +183,29 @@ def test_a_key_is_disabled_and_enabled_again(gatekey: Commands) -> None:
     shown = gatekey.ok("keys", "enable", key_id)
     assert shown.startswith(f"Key {key_id} is enabled.\nIn force in every process ")
     assert gatekey.document("keys", "show", key_id)["state"] == "active"
+
+
+@pytest.mark.parametrize("word", ["disable", "enable", "rotate", "revoke"])
+def test_a_key_that_was_changed_keeps_its_last_use(word: str, gatekey: Commands) -> None:
+    """The document of a change is that of ``keys show``, not of a key that nobody ever used."""
+    key_id = gatekey.create()["key_id"]
+    gatekey.used(key_id, datetime.now(UTC))
+    changed = gatekey.document("keys", word, key_id)
+    assert changed["last_used_at"] is not None
+    assert changed["last_used_at"] == gatekey.document("keys", "show", key_id)["last_used_at"]
+
+
+def test_a_last_use_that_cannot_be_read_does_not_lose_a_new_secret(gatekey: Commands) -> None:
+    """Nobody could ask for that secret again."""
+    key_id = gatekey.create()["key_id"]
+    gatekey.used(key_id, datetime.now(UTC))
+    connection = sqlite3.connect(gatekey.environ["GATEKEY_STORE_URL"].removeprefix("sqlite:///") + ".history")
+    with connection:
+        assert connection.execute("UPDATE last_uses SET last_used_at = 'zzz'").rowcount == 1
+    connection.close()
+    changed = gatekey.document("keys", "rotate", key_id)
+    assert secret_problem(changed["secret_token"]) is None
+    assert changed["last_used_at"] is None
 
 
 def test_a_revoked_key_stays_revoked_and_is_still_listed(gatekey: Commands) -> None:

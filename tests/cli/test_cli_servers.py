@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
 
 from tests.support import leaks
+from tests.support.redis_kind import RedisKind, names
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cli.commands import Commands
 
 WRITING = (
@@ -79,3 +86,27 @@ def test_an_import_with_a_bad_line_in_the_middle_stores_nothing(remote: Commands
     assert result.stderr == "gatekey: line 11: is not JSON in UTF-8; nothing was imported\n"
     assert remote.document("keys", "list")["items"] == []
     assert remote.document("orgs", "list")["items"] == []
+
+
+@pytest.mark.parametrize("remote", ["redis"], indirect=True)  # the store that keeps a head as text
+def test_a_head_that_cannot_be_read_is_told_as_such(remote: Commands, tmp_path: Path) -> None:
+    """No entry is blamed for it; a kept head cannot be looked for either; the other chains are whole."""
+    remote.ok("migrate")
+    remote.ok("orgs", "create", "acme")
+    remote.ok("orgs", "create", "beta")
+    heads = tmp_path / "heads.json"
+    heads.write_text(remote.ok("audit", "verify", "--json"))
+    server, (prefix,) = RedisKind().server(), parse_qs(urlsplit(remote.environ["GATEKEY_STORE_URL"]).query)["prefix"]
+    (place,) = (name for name in names(server, prefix) if name.endswith(b":audit"))
+    assert server.ask("HSET", place, "acme", "nonsense") == 0  # it was there
+    problem = {"seq": 0, "problem": "the recorded end of the chain cannot be read"}
+    for options, problems in (
+        ((), [problem]),
+        (("--against", str(heads)), [problem, {"seq": 1, "problem": "cannot be read"}]),
+    ):
+        result = remote("audit", "verify", "--json", *options)
+        assert result.stderr == "gatekey: the audit trail of 1 organization is not as it was written\n"
+        found = {item["organization_id"]: item for item in json.loads(result.stdout)["items"]}
+        assert (found["acme"]["entries"], found["acme"]["head_seq"], found["acme"]["problems"]) == (0, 0, problems)
+        assert (found["beta"]["entries"], found["beta"]["problems"]) == (1, [])
+    assert "acme: entry 0: the recorded end of the chain cannot be read\n" in remote("audit", "verify").stdout

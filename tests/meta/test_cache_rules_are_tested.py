@@ -36,8 +36,8 @@ BREAKS = [
     Break(
         "1: age counts from the start",
         CACHE,
-        "_compiled(found), started)",
-        "_compiled(found), self._clock.age())",
+        "LoadedKey(found), started)",
+        "LoadedKey(found), self._clock.age())",
         "cache::test_age_counts_from_the_start_of_the_load",
     ),
     Break(

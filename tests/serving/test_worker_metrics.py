@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import ExitStack, contextmanager
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from tests.support.each_worker import each_worker
 from tests.support.plugin_store import environment
-from tests.support.processes import CONTEXT, HOST, KEY, at_door, children, get, is_running, serving, status
-from tests.support.raw_http import RawConnection, render
+from tests.support.processes import KEY, at_door, children, get, is_running, serving, status
 from tests.support.servers import (
     GatekeyServer,
     Process,
@@ -83,24 +84,19 @@ def fleet(folder: Path, *arguments: str, **env: str) -> Iterator[Fleet]:
 @pytest.mark.parametrize("interface", ["rsgi", "wsgi"])
 def test_every_worker_tells_of_all_workers(tmp_path: Path, interface: str) -> None:
     """Requests are spread over the workers, and each of them, asked for the metrics, knows them all."""
-    with fleet(tmp_path, "--interface", interface) as running, ExitStack() as stack:
-        found: dict[str, RawConnection] = {}
-        sent = 0
-        while len(found) < WORKERS:
-            connection = stack.enter_context(RawConnection(running.server.port))
-            lines = [*HOST, *CONTEXT, *KEY, ("X-Request-Id", f"request-{sent}")]
-            connection.send(render("GET", "/auth/forward/default", lines))
-            assert connection.receive().status == 200
-            (decision,) = running.server.decisions(1, request_id=f"request-{sent}")
-            sent += 1
-            found.setdefault(str(decision["boot_id"]), connection)
-        for connection in found.values():
-            connection.send(render("GET", "/metrics", HOST))
-            told = numbers(connection.receive().body)
-            assert told["gatekey_decisions_total", "allow", "ok"] == sent
-            assert told["gatekey_decision_duration_seconds_count", "allow", "store"] <= sent
+    with fleet(tmp_path, "--interface", interface) as running, each_worker(running.server, WORKERS, KEY) as workers:
+        for line in workers.values():
+            assert line.decide(KEY)[0] == 200
+        sources = Counter(event["source"] for event in running.server.decisions(2 * WORKERS))
+        assert sources["store"] >= WORKERS, "each worker has a cache of its own"
+        assert sources["cache"] >= WORKERS
+        for line in workers.values():
+            told = numbers(line.get("/metrics").body)
+            assert told["gatekey_decisions_total", "allow", "ok"] == sources.total()
+            for source, number in sources.items():
+                assert told["gatekey_decision_duration_seconds_count", "allow", source] == number
             assert told["gatekey_workers",] == WORKERS
-        assert running.decisions() == sent
+        assert running.decisions() == sources.total()
 
 
 def test_a_killed_worker_takes_nothing_out_of_the_sums(tmp_path: Path) -> None:

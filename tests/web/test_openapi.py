@@ -13,20 +13,14 @@ from service import __version__
 from service.auth.tokens import api_key_problem, secret_problem
 from service.web.openapi_operation import operation_of
 from service.web.openapi_parts import TAGS
-from tests.support.in_process import ask, logged_gatekey
-from tests.support.management_api import HOST, LINES, NOBODY, Api
+from tests.support.in_process import ask
+from tests.support.management_api import HOST, NOBODY, Api
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.in_process import LoggedGatekey
     from tests.support.raw_http import RawResponse
-
-
-@pytest.fixture(scope="module")
-def logged() -> Iterator[LoggedGatekey]:
-    with logged_gatekey(LINES) as found:
-        yield found
 
 
 def get(logged: LoggedGatekey, path: str, **headers: str) -> RawResponse:
@@ -131,6 +125,19 @@ def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
         if isinstance(schema, dict) and ({"type", "anyOf"} & set(schema)) and "default" in schema:
             assert list(OAS31Validator(schema).iter_errors(schema["default"])) == [], schema
     assert checked > 5
+
+
+def test_what_bounds_a_list_counts_its_items(document: dict[str, Any]) -> None:
+    """The bounds of a text mean nothing there: a client that checks by them would send what is refused."""
+    arrays = [item for item in everything(document) if isinstance(item, dict) and item.get("type") == "array"]
+    assert [item for item in arrays if {"maxLength", "minLength"} & set(item)] == []
+    domains = document["components"]["schemas"]["CreateKey"]["properties"]["domains"]
+    assert (domains["minItems"], domains["maxItems"]) == (1, 100)
+    assert document["components"]["schemas"]["VerifyRequest"]["properties"]["scopes"]["maxItems"] == 32
+    for model in ("CreateKey", "ChangeKey"):
+        fields = document["components"]["schemas"][model]["properties"]
+        most = {name: fields[name]["maxItems"] for name in ("domains", "scopes", "origins", "networks")}
+        assert most == {"domains": 100, "scopes": 32, "origins": 100, "networks": 100}
 
 
 def test_a_field_that_was_not_described_is_noticed(logged: LoggedGatekey) -> None:

@@ -7,13 +7,12 @@ kept elsewhere and held against it later.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Final
 
 import click
 
 from backends.errors import StoreCorrupt
-from backends.journal import AuditHead
 from service.cli.common import Failed
 from service.cli.documents import print_json
 from service.cli.inputs import as_json_option
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from backends.journal import Journal
     from service.app import Management
+    from service.manage.chain import ChainReport
 
 __all__ = ["command"]
 
@@ -34,18 +34,10 @@ _NO_FILE: Final = "is not what `gatekey audit verify --json` prints"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Head:
-    """The entry at which a chain ended, when somebody looked."""
+    """The entry at which a chain ended when somebody looked, kept since then."""
 
     seq: int
     hash: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Chain:
-    organization_id: str
-    entries: int
-    head: _Head
-    problems: tuple[ChainProblem, ...]
 
 
 @click.command("verify", short_help="Find out whether anything was changed or taken away.")
@@ -71,7 +63,7 @@ def command(organizations: tuple[str, ...], *, against: IO[str] | None, as_json:
     """  # noqa: D301 - click wants the character, as an escape in a raw text is not
     kept = {} if against is None else _read_heads(against)
 
-    async def verify(parts: Management) -> list[_Chain]:
+    async def verify(parts: Management) -> list[ChainReport]:
         journal = parts.store.journal
         names = organizations or sorted({*await journal.audit_chains(), *kept})
         chains = [await _verify(journal, name, kept.get(name)) for name in names]
@@ -90,22 +82,15 @@ def command(organizations: tuple[str, ...], *, against: IO[str] | None, as_json:
         raise Failed(f"the audit trail of {counted(bad, 'organization')} is not as it was written")
 
 
-async def _verify(journal: Journal, organization_id: str, kept: _Head | None) -> _Chain:
-    head, entries, problems = AuditHead(), 0, list[ChainProblem]()
+async def _verify(journal: Journal, organization_id: str, kept: _Head | None) -> ChainReport:
+    report = await verify_chain(journal, organization_id)
+    if kept is None or not kept.seq:
+        return report
     try:
-        head = await journal.audit_head(organization_id)  # before the chain is read: what was proved is never less
-        report = await verify_chain(journal, organization_id)
-        entries, problems = report.entries, list(report.problems)
-        if kept is not None and kept.seq:
-            problems += await _missed(journal, organization_id, kept)
+        missed = await _missed(journal, organization_id, kept)
     except StoreCorrupt:
-        problems.append(ChainProblem(head.pruned_seq + 1, "an entry from here on cannot be read"))
-    return _Chain(
-        organization_id=organization_id,
-        entries=entries,
-        head=_Head(seq=head.seq, hash=head.hash),
-        problems=tuple(problems),
-    )
+        missed = [ChainProblem(kept.seq, "cannot be read")]
+    return replace(report, problems=(*report.problems, *missed))
 
 
 async def _missed(journal: Journal, organization_id: str, kept: _Head) -> list[ChainProblem]:
@@ -136,7 +121,7 @@ def _read_head(item: Mapping[str, object]) -> _Head:
     return _Head(seq=seq, hash=digest)
 
 
-def _document(chain: _Chain) -> dict[str, object]:
+def _document(chain: ChainReport) -> dict[str, object]:
     return {
         "organization_id": chain.organization_id,
         "entries": chain.entries,
@@ -146,7 +131,7 @@ def _document(chain: _Chain) -> dict[str, object]:
     }
 
 
-def _print(chains: list[_Chain]) -> None:
+def _print(chains: list[ChainReport]) -> None:
     table(
         ("ORGANIZATION", "ENTRIES", "RESULT", "HEAD", "HASH OF THE HEAD"),
         [

@@ -73,7 +73,7 @@ def command(
             scopes=scopes,
             origins=origins,
             networks=networks,
-            expires_at=expires_at if expires_in is None else _end(parts.clock.now(), expires_in),
+            expires_at=expires_at if expires_in is None else parts.clock.now() + expires_in,
             critical=critical,
             env=env,
             name=name,
@@ -87,10 +87,3 @@ def command(
         print_document(result)
     else:
         print_secret(result)
-
-
-def _end(now: datetime, span: timedelta) -> datetime:
-    try:
-        return now + span
-    except OverflowError:
-        raise click.BadParameter("is too long", param_hint="--expires-in") from None

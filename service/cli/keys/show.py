@@ -10,7 +10,8 @@ import click
 from service.cli.documents import key_document, print_json
 from service.cli.inputs import as_json_option
 from service.cli.on_store import on_store, operator
-from service.cli.output import ago, duration, fields, previous_use, second, state_of
+from service.cli.output import ago, duration, fields, second, state_of
+from service.manage.changes import has_previous, previous_use
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -67,9 +68,9 @@ def command(key_id: str, *, as_json: bool) -> None:
 
 def _rotation(record: KeyRecord, last: LastUse | None, now: datetime) -> list[tuple[str, str]]:
     """While two secrets work: who uses which, and how long the old one has."""
-    until = record.previous_expires_at
-    if record.previous_secret is None or (until is not None and until <= now):
+    if not has_previous(record, now):
         return []
+    until = record.previous_expires_at
     end = "until it is cut" if until is None else f"until {second(until)}"
     if record.previous_grace is not None:
         end += f", or {duration(timedelta(seconds=record.previous_grace))} after the first use of the new one"

@@ -56,10 +56,9 @@ def import_keys(file: IO[bytes], *, keep_going: bool, as_json: bool) -> None:
         return report, await parts.manager.in_force(wait=False)
 
     report, in_force = on_store(read)
-    stored = keep_going or not report.refused
     if as_json:
-        print_json(import_document(report, in_force if stored else None))
-    elif stored:
+        print_json(import_document(report, in_force if report.is_stored else None))
+    elif report.is_stored:
         click.echo(f"Imported {counted(report.created, 'key')}; {counted(report.unchanged, 'line')} changed nothing.")
         if report.created:
             say_in_force(in_force)
@@ -67,15 +66,15 @@ def import_keys(file: IO[bytes], *, keep_going: bool, as_json: bool) -> None:
         for note in report.notes:
             click.echo(f"gatekey: {note}", err=True)
     if report.refused:
-        _fail(report, stored=stored)
+        _fail(report)
 
 
-def _fail(report: ImportReport, *, stored: bool) -> None:
+def _fail(report: ImportReport) -> None:
     """Exit status 1 also where the good lines were imported: somebody must look at the others."""
-    told = [f"line {line.line}: {line.problem}" for line in report.reports]
+    told = [str(line) for line in report.reports]
     if report.refused > len(told):
         told.append(f"and {counted(report.refused - len(told), 'more bad line')}")
-    end = f"{counted(report.refused, 'line')} refused" if stored else "nothing was imported"
+    end = f"{counted(report.refused, 'line')} refused" if report.is_stored else "nothing was imported"
     raise Failed([*told[:-1], f"{told[-1]}; {end}"])
 
 

@@ -74,24 +74,24 @@ class OrganizationPage(AnswerModel):
 class Whoami(AnswerModel):
     """Who the credentials belong to."""
 
-    organization_id: str
     key_id: str
-    name: str
-    scopes: tuple[str, ...]
     method: str
+    name: str
+    organization_id: str
+    scopes: tuple[str, ...]
 
 
 class Verdict(AnswerModel):
-    """Whether somebody's credentials are valid; the last four only if they are, ``code`` only if not."""
+    """Whether somebody's credentials are valid; ``code`` only if they are not, the others only if they are."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
-    valid: bool
     code: str | None = None
-    organization_id: str | None = None
-    key_id: str | None = None
-    scopes: tuple[str, ...] | None = None
     expires_at: datetime | None = None
+    key_id: str | None = None
+    organization_id: str | None = None
+    scopes: tuple[str, ...] | None = None
+    valid: bool
 
 
 def view_of_in_force(in_force: InForce) -> InForceView:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from service.auth.domains import Target, parse_target_url
-from service.auth.rules import canonical_scope
+from service.auth.rules import MAX_SCOPES, canonical_scope
 from service.doors.peers import parse_address
 from service.manage.manager import DEFAULT_GRACE, DEFAULT_LIMIT, KeyDraft
 from service.web.schemas.examples import EXAMPLE_KEY, EXAMPLE_SECRET
 from service.web.schemas.fields import (  # noqa: TC001 - pydantic reads the annotations
+    Domains,
     Duration,
     Flag,
     Metadata,
@@ -51,7 +52,7 @@ class VerifyRequest(Body):
     domain: Annotated[
         str, Field(max_length=8192, description="Where it is used: a host (then by https), host:port or a URL.")
     ]
-    scopes: Annotated[tuple[str, ...], Field(max_length=32, description="What the key must have.")] = ()
+    scopes: Annotated[tuple[str, ...], Field(max_length=MAX_SCOPES, description="What the key must have.")] = ()
     client_ip: Annotated[str, Field(max_length=64, description="The client's address.")] | None = None
     origin: Annotated[str, Field(max_length=1024, description="The request's Origin.")] | None = None
 
@@ -67,8 +68,8 @@ class VerifyRequest(Body):
     def _scopes_are_scopes(cls, value: Any) -> tuple[str, ...]:
         if value is None:
             return ()
-        if not isinstance(value, list) or len(value) > 32 or not all(isinstance(item, str) for item in value):  # noqa: PLR2004 - contract 3
-            raise ValueError("must be a list of at most 32 scopes")
+        if not isinstance(value, list) or len(value) > MAX_SCOPES or not all(isinstance(item, str) for item in value):
+            raise ValueError(f"must be a list of at most {MAX_SCOPES} scopes")
         return tuple(canonical_scope(item) for item in value)
 
     @field_validator("client_ip")
@@ -132,7 +133,7 @@ class CreateKey(_Expiry):
         }
     )
 
-    domains: Annotated[Texts, Field(min_length=1, description="Where the key may be used.")]
+    domains: Annotated[Domains, Field(description="Where the key may be used.")]
     scopes: Annotated[ScopeTexts, Field(description="What it may do.")] = ()
     origins: Annotated[Texts, Field(description="The only browser origins that may use it.")] = ()
     networks: Annotated[Texts, Field(description="The only client networks that may use it (CIDR).")] = ()
@@ -166,7 +167,7 @@ class ChangeKey(_Expiry):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"is_active": False}]})
 
-    domains: Texts = _UNCHANGED
+    domains: Domains = _UNCHANGED
     scopes: ScopeTexts = _UNCHANGED
     origins: Texts = _UNCHANGED
     networks: Texts = _UNCHANGED

@@ -6,11 +6,14 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, StrictBool, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StringConstraints, WithJsonSchema
 
-from service.auth.key_fields import FieldProblem, metadata
+from service.auth.durations import DURATION, IN_WORDS, read_duration, whole_seconds
+from service.auth.key_fields import MAX_RULES, FieldProblem, metadata
+from service.auth.rules import MAX_SCOPES
 
 __all__ = [
+    "Domains",
     "Duration",
     "Flag",
     "Metadata",
@@ -25,11 +28,7 @@ __all__ = [
     "whole_number_of",
 ]
 
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DURATION: Final = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
-_TOO_LONG: Final = timedelta(days=100 * 366)
 _SWITCH: Final = {"1": True, "true": True, "0": False, "false": False}
-_MAX_TEXTS: Final = 1000
 
 
 def time_of(value: Any) -> datetime:
@@ -50,17 +49,11 @@ def duration_of(value: Any) -> timedelta:
     """Whole seconds, or a number with a unit such as ``24h``, ``90d``; raises ``ValueError``."""
     if isinstance(value, timedelta):
         return value
-    seconds = value if type(value) is int else None
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None and seconds is None:
-        raise ValueError("must be seconds, or a number with a unit, s, m, h, d or w, such as 90d")
-    try:
-        found = timedelta(seconds=seconds or 0) if match is None else timedelta(**{_UNITS[match[2]]: int(match[1])})
-    except OverflowError:
-        found = _TOO_LONG
-    if not timedelta(0) <= found < _TOO_LONG:
-        raise ValueError("must be 0 to 100 years")
-    return found
+    if type(value) is int:
+        return whole_seconds(value)
+    if not isinstance(value, str) or not re.fullmatch(DURATION, value):
+        raise ValueError(f"must be seconds, or {IN_WORDS}")
+    return read_duration(value)
 
 
 def _metadata_of(value: Any) -> str:
@@ -75,6 +68,12 @@ def _texts_of(value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise ValueError("must be a list of texts")  # noqa: TRY004 - pydantic reports a ValueError as the field's problem
     return tuple(value)
+
+
+def _not_empty(texts: tuple[str, ...]) -> tuple[str, ...]:
+    if not texts:
+        raise ValueError("must not be empty: the key would be good for nothing")
+    return texts
 
 
 def _switch_of(value: Any) -> bool:
@@ -105,7 +104,7 @@ Duration = Annotated[
     BeforeValidator(duration_of),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]{1,9}[smhdw]$"}],
+            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{DURATION}$"}],
             "description": "Seconds, or a number with a unit (s, m, h, d, w).",
             "examples": ["90d", 86400],
         }
@@ -119,13 +118,15 @@ Metadata = Annotated[
 Name = Annotated[str, StringConstraints(max_length=200)]
 Texts = Annotated[
     tuple[Annotated[str, StringConstraints(max_length=2048)], ...],
+    Field(max_length=MAX_RULES),  # before the validator, or it would count as the length of a text
     BeforeValidator(_texts_of),
-    Field(max_length=_MAX_TEXTS),
 ]
+Domains = Annotated[Texts, AfterValidator(_not_empty), Field(json_schema_extra={"minItems": 1})]
+"""Not by ``min_length``, which would count the good ones: of a single bad domain two problems would be told."""
 ScopeTexts = Annotated[
     tuple[Annotated[str, StringConstraints(max_length=64)], ...],
+    Field(max_length=MAX_SCOPES),
     BeforeValidator(_texts_of),
-    Field(max_length=32),
 ]
 Flag = StrictBool
 Switch = Annotated[bool, BeforeValidator(_switch_of), WithJsonSchema({"type": "boolean"})]

@@ -9,6 +9,7 @@ import orjson
 from pydantic import ConfigDict, Field
 
 from backends.records import KeyState
+from service.manage.changes import has_previous, previous_use
 from service.web.schemas.answers import AnswerModel, InForceView, view_of_in_force
 from service.web.schemas.examples import EXAMPLE_KEY, EXAMPLE_SECRET, IN_FORCE, KEY
 
@@ -122,16 +123,11 @@ def _key(record: KeyRecord, last: LastUse | None, now: datetime) -> dict[str, An
 
 
 def _rotation(record: KeyRecord, last: LastUse | None, now: datetime) -> RotationView | None:
-    if record.previous_secret is None:
+    if not has_previous(record, now):
         return None
-    if record.previous_expires_at is not None and record.previous_expires_at <= now:
-        return None
-    used = None if last is None else last.previous_secret_used_at
-    if used is not None and record.rotated_at is not None and used < record.rotated_at:
-        used = None  # that was an earlier rotation
     return RotationView(
         rotated_at=record.rotated_at,
         previous_expires_at=record.previous_expires_at,
         grace_seconds=record.previous_grace,
-        previous_secret_used_at=used,
+        previous_secret_used_at=previous_use(record, last),
     )

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from backends.paging import MAX_PAGE
 from backends.records import KeyFilter, KeyState
+from service.auth.key_fields import SLUG
 from service.web.schemas.fields import Name, Switch, Time, printable, whole_number_of
 from service.web.schemas.reading import Query
 
@@ -38,7 +39,7 @@ Cursor = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$"),
     Field(description="`next_cursor` of the page before; without it, the first page."),
 ]
-OrganizationId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+OrganizationId = Annotated[str, StringConstraints(pattern=f"^{SLUG}$")]
 
 
 class NoQuery(Query):

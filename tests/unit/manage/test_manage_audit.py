@@ -10,7 +10,8 @@ import structlog
 
 from backends.errors import Conflict, StoreUnavailable
 from backends.memory_journal import MemoryJournal
-from service.manage.audit import AuditTrail, verify_chain
+from service.manage.audit import AuditTrail
+from service.manage.chain import verify_chain
 from tests.support.clock import START
 from tests.support.keys import in_seconds
 from tests.unit.manage.world import ACME, OPERATOR, World, running, until

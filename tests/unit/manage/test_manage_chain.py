@@ -15,7 +15,8 @@ import pytest
 from backends.errors import StoreCorrupt
 from backends.journal import NO_HASH, AuditEntry, AuditHead
 from backends.memory_journal import MemoryJournal
-from service.manage.audit import AuditTrail, entry_hash, verify_chain
+from service.manage.audit import AuditTrail
+from service.manage.chain import entry_hash, verify_chain
 from tests.support.clock import FakeClock
 from tests.support.keys import in_seconds, make_entry
 from tests.unit.manage.world import OPERATOR
@@ -71,7 +72,7 @@ async def test_a_chain_as_it_was_written_is_whole(journal: MemoryJournal) -> Non
     """All of it was looked at."""
     report = await verify_chain(journal, "acme")
     assert (report.problems, report.entries, report.organization_id) == ((), LENGTH, "acme")
-    assert report.head_hash == journal._audit["acme"][-1].hash
+    assert report.head.hash == journal._audit["acme"][-1].hash
 
 
 async def test_any_single_change_of_any_field_is_found(journal: MemoryJournal) -> None:
@@ -188,7 +189,7 @@ async def test_a_chain_longer_than_a_page_is_read_to_its_end() -> None:
 async def test_an_empty_chain_is_whole() -> None:
     """Never begun, or pruned as a whole."""
     journal = await make_chain(3)
-    assert (await verify_chain(journal, "nobody")).head_hash == NO_HASH
+    assert (await verify_chain(journal, "nobody")).head.hash == NO_HASH
     await journal.prune(now=in_seconds(0), audit_before=in_seconds(60))
     report = await verify_chain(journal, "acme")
     assert (report.entries, report.problems) == (0, ())
@@ -208,6 +209,7 @@ async def test_a_chain_that_grows_meanwhile_is_whole(moment: str, world: World) 
     world.faults.before["list_audit"] = grow if moment == "list_audit" else grow_later
     report = await verify_chain(world.journal, "acme")
     assert (report.problems, report.entries) == ((), 2 if moment == "list_audit" else 1)
+    assert report.head.seq == 1  # what stands behind it need not have been read
     assert len(await world.entries()) == 2
 
 

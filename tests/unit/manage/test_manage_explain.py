@@ -160,6 +160,19 @@ async def test_without_a_secret_everything_else_is_checked(world: World) -> None
         ("secret", "not checked"),
         ("rate limit", "not checked"),
     ]
+    assert explanation.steps[0].detail == "an api_key is presented; the secret is left out"
+
+
+@pytest.mark.parametrize("secret", [None, Secret(SECRET)])
+@pytest.mark.parametrize("api_key", ["key-two", "key one", "key-one"])
+async def test_a_secret_is_said_to_be_presented_only_where_one_was_given(
+    api_key: str, secret: Secret | None, world: World
+) -> None:
+    """Also of a key that is not there, or has no such form."""
+    await world.store.add(make_key("key-one"))
+    (first, *_) = (await ask(world, api_key=api_key, secret=secret)).steps
+    assert (first.name, first.passed) == ("credentials", True)
+    assert (first.detail == "an api_key and a secret are presented") == (secret is not None)
 
 
 async def test_details_say_what_the_key_is_bound_to(world: World) -> None:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from backends.errors import Conflict, StoreCorrupt, StoreUnavailable
 from backends.records import KeyFilter, KeyState, SecretHash
-from service.auth.keyfile import read_key_lines
+from service.auth.keyfile import LineProblem, read_key_lines
 from service.auth.peppers import SecretMatch
 from service.manage import imports as imports_module
 from service.manage.actor import Actor
-from service.manage.manager import ImportReport, LineReport
+from service.manage.manager import ImportReport
 from service.manage.views import export_line
 from tests.support import leaks
 from tests.support.clock import START
@@ -59,7 +59,7 @@ async def test_a_file_is_stored_with_the_organizations_that_are_missing(world: W
     lines = [line("one"), b"\n", line("two", organization_id="new"), line("three", organization_id="new")]
     report = await load(world, *lines, actor=OPERATOR)
     digest = hmac.digest(PEPPERS.derived_key("import digest"), b"".join(lines), "sha256").hex()
-    assert report == ImportReport(created=3, unchanged=0, refused=0, digest=digest)
+    assert report == ImportReport(is_stored=True, created=3, unchanged=0, refused=0, digest=digest)
     assert sorted(await keys(world)) == ["one", "three", "two"]
     assert await world.actions("new") == [
         "organization.created",
@@ -193,8 +193,8 @@ BAD = [
 async def test_an_error_in_the_middle_imports_nothing(bad: bytes, problem: str, world: World) -> None:
     """It is told by its line."""
     report = await load(world, line("one"), bad, line("three"))
-    assert counts(report) == (0, 0, 1)
-    assert report.reports == (LineReport(2, "refused", problem),)
+    assert (report.is_stored, counts(report)) == (False, (0, 0, 1))
+    assert report.reports == (LineProblem(2, problem),)
     assert await keys(world) == []
     assert await world.entries() == []
     assert world.events == []
@@ -204,8 +204,8 @@ async def test_an_error_in_the_middle_imports_nothing(bad: bytes, problem: str, 
 async def test_keeping_going_imports_the_good_lines(bad: bytes, problem: str, world: World) -> None:
     """And reports each bad one."""
     report = await load(world, line("one"), bad, line("three"), line("one"), keep_going=True)
-    assert counts(report) == (2, 1, 1)
-    assert report.reports == (LineReport(2, "refused", problem),)
+    assert (report.is_stored, counts(report)) == (True, (2, 1, 1))
+    assert report.reports == (LineProblem(2, problem),)
     assert sorted(await keys(world)) == ["one", "three"]
 
 
@@ -250,8 +250,8 @@ async def test_identifiers_that_are_taken_are_told_by_line(keep_going: bool, wor
         keep_going=keep_going,
     )
     assert report.reports == (
-        LineReport(2, "refused", "api_key: is taken"),
-        LineReport(5, "refused", "key_id: is taken"),
+        LineProblem(2, "api_key: is taken"),
+        LineProblem(5, "key_id: is taken"),
     )
     assert counts(report) == ((2, 1, 2) if keep_going else (0, 0, 2))
     assert ("new" in await keys(world)) is keep_going
@@ -262,12 +262,12 @@ async def test_who_does_not_reach_every_key_is_not_told_that_there_is_another_on
     await load(world, line("theirs", organization_id="globex", key_id="key_theirs"))
     report = await load(world, line("theirs"), line("new", key_id="key_theirs"), actor=ACME)
     assert report.reports == (
-        LineReport(1, "refused", "api_key: cannot be used here"),
-        LineReport(2, "refused", "key_id: cannot be used here"),
+        LineProblem(1, "api_key: cannot be used here"),
+        LineProblem(2, "key_id: cannot be used here"),
     )
     world.faults.errors |= {"add_many": Conflict("taken"), "find": StoreCorrupt("broken")}
     report = await load(world, line("one"), actor=ACME)
-    assert report.reports == (LineReport(1, "refused", "api_key: cannot be used here"),)
+    assert report.reports == (LineProblem(1, "api_key: cannot be used here"),)
 
 
 @pytest.mark.parametrize(("call", "problem"), [("find", "api_key: is taken"), ("get", "key_id: is taken")])
@@ -275,7 +275,7 @@ async def test_identifiers_of_a_key_that_cannot_be_decoded_are_taken(call: str, 
     """It is there."""
     world.faults.errors |= {"add_many": Conflict("taken"), call: StoreCorrupt("broken")}
     report = await load(world, line("one"))
-    assert report.reports == (LineReport(1, "refused", problem),)
+    assert report.reports == (LineProblem(1, problem),)
 
 
 async def test_an_identifier_that_is_free_again_is_no_problem(world: World) -> None:
@@ -315,7 +315,7 @@ async def test_a_store_that_goes_away_fails_the_import_as_a_whole(call: str, wor
 async def test_another_organizations_line_is_refused_whether_there_is_one(organization_id: str, world: World) -> None:
     """Without telling."""
     report = await load(world, line("one", organization_id=organization_id), actor=ACME)
-    assert report.reports == (LineReport(1, "refused", "organization_id: there is no such organization"),)
+    assert report.reports == (LineProblem(1, "organization_id: there is no such organization"),)
     assert await keys(world) == []
 
 
