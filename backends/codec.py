@@ -18,10 +18,22 @@ from backends.records import KeyRecord, KeyState, SecretHash
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["FORM", "record_from_json", "record_from_values", "record_to_json", "record_to_values"]
+__all__ = [
+    "FORM",
+    "TIMES",
+    "record_from_json",
+    "record_from_values",
+    "record_to_json",
+    "record_to_values",
+    "text_of_time",
+    "time_of_text",
+]
 
 FORM: Final = 1
 """Version of the JSON form; one that is not known is corrupt."""
+
+TIMES: Final = ("previous_expires_at", "rotated_at", "expires_at", "created_at", "updated_at")
+"""The fields of a record that are times; the last two always are, the others may be ``None``."""
 
 _MAX_INTEGER: Final = 2**53 - 1  # what JSON readers of other languages (Lua among them) keep exact
 
@@ -49,8 +61,8 @@ def record_from_values(values: Mapping[str, Any], *, api_key: str | None = None)
 def record_to_json(record: KeyRecord) -> str:
     """One line of JSON: the form's number, then the fields; times as ISO 8601 in UTC with microseconds."""
     values = record_to_values(record)
-    for name in _TIMES:
-        values[name] = None if values[name] is None else values[name].astimezone(UTC).isoformat(timespec="microseconds")
+    for name in TIMES:
+        values[name] = None if values[name] is None else text_of_time(values[name])
     return json.dumps({"form": FORM, **values}, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -64,10 +76,20 @@ def record_from_json(text: str | bytes, *, api_key: str | None = None) -> KeyRec
         raise StoreCorrupt("the stored key is no JSON object")
     if type(values.get("form")) is not int or values["form"] != FORM:
         raise StoreCorrupt("the stored key has a form that this version does not know")
-    for name in _TIMES:
+    for name in TIMES:
         if values.get(name) is not None:
-            values[name] = _checked(values, name, _time_of_text)
+            values[name] = _checked(values, name, time_of_text)
     return record_from_values(values, api_key=api_key)
+
+
+def text_of_time(time: datetime) -> str:
+    """ISO 8601 in UTC, of one width, so that texts are in the order of time: ``2026-01-02T03:04:05.000006+00:00``."""
+    return (time if time.tzinfo is UTC else time.astimezone(UTC)).isoformat(timespec="microseconds")
+
+
+def time_of_text(text: Any) -> datetime:
+    """Inverse of ``text_of_time``, in whatever form of ISO 8601 with a zone; raises ``ValueError`` or ``OverflowError``."""
+    return _time(datetime.fromisoformat(_text(text)))
 
 
 def _checked(values: Mapping[str, Any], name: str, check: Callable[[Any], Any]) -> Any:
@@ -96,9 +118,10 @@ def _text(value: Any) -> str:
 
 
 def _some_text(value: Any) -> str:
-    if not _text(value):
+    text = _text(value)
+    if not text:
         raise ValueError
-    return _text(value)
+    return text
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -120,9 +143,10 @@ def _count(value: Any) -> int:
 
 
 def _version(value: Any) -> int:
-    if _count(value) < 1:
+    version = _count(value)
+    if version < 1:
         raise ValueError
-    return _count(value)
+    return version
 
 
 def _secret(value: Any) -> SecretHash:
@@ -132,20 +156,17 @@ def _secret(value: Any) -> SecretHash:
 def _time(value: Any) -> datetime:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ValueError
-    return value.astimezone(UTC)
-
-
-def _time_of_text(value: Any) -> datetime:
-    return _time(datetime.fromisoformat(_text(value)))
+    return value if value.tzinfo is UTC else value.astimezone(UTC)
 
 
 def _metadata(value: Any) -> str:
     """Strictly JSON: the standard library also takes NaN, 1e999 and half surrogates, which nobody could be shown."""
-    found = orjson.loads(_text(value))
+    text = _text(value)
+    found = orjson.loads(text)
     if not isinstance(found, dict):
         raise ValueError  # noqa: TRY004 - every defect is the same to the caller
     orjson.dumps(found)  # raises TypeError where it nests deeper than can be written
-    return _text(value)
+    return text
 
 
 def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -174,4 +195,3 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "updated_at": _time,
     "version": _version,
 }
-_TIMES: Final = ("previous_expires_at", "rotated_at", "expires_at", "created_at", "updated_at")

@@ -9,11 +9,12 @@
     ├── StoreCorrupt          the store answered for this key with something that is not a record
     ├── StoreClosed           used before ``open`` or after ``close`` (a programming error)
     ├── NotFound              the addressed key or organization does not exist
-    ├── Conflict              a uniqueness rule would be broken (``api_key``, ``key_id`` or ``organization_id`` is taken)
-    └── VersionConflict       somebody else changed the record first
+    ├── Conflict              what is stored rules the change out
+    ├── VersionConflict       somebody else changed the record first
+    └── UnknownScheme         no store is registered for the URL's scheme
 
 Messages name the store's kind and the operation, never an address, an ``api_key`` or a secret: they end up in logs.
-Drivers map their own exceptions to these in one place each and chain them with ``raise … from error``.
+Drivers map their own exceptions to these in one place each, and chain them only where their text cannot hold such a value.
 """
 
 __all__ = [
@@ -59,7 +60,7 @@ class NotFound(StoreError):
 
 
 class Conflict(StoreError):
-    """An identifier that must be unique is already taken."""
+    """What is stored rules the change out: an identifier is taken, a field is fixed, a state is final, a chain has grown."""
 
 
 class VersionConflict(StoreError):

@@ -75,7 +75,7 @@ SCHEMES: Final = find_schemes()
 def create_store(url: str, *, listen_url: str | None = None) -> KeyStore:
     """The store for ``url``, not yet open; ``listen_url`` is a direct way to the same server, for announcements.
 
-    A store that knows no ``listen_url`` refuses it with ``ValueError``. Raises ``UnknownScheme`` (naming the scheme and
+    Only ``postgresql://`` takes one; ``ValueError`` for every other scheme. Raises ``UnknownScheme`` (naming the scheme and
     the known ones, never the rest of the URL, which may hold a password), ``StoreError`` for a package that cannot be
     loaded, and ``ValueError`` where the URL itself is wrong.
     """

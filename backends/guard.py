@@ -46,8 +46,8 @@ class GuardedStore:
     """See ``backends.contract.KeyStore``; ``inner``'s answers, or ``StoreUnavailable`` after the time-outs (seconds).
 
     ``find_timeout`` should be longer than a caller's patience: an answer that comes too late for its caller still shows
-    that the store lives. ``bulk_timeout`` is for what grows with the number of keys. A write that was given up happened
-    whole or not at all; its caller cannot know which.
+    that the store lives. ``bulk_timeout`` is for what touches everything: imports, a list of all audit chains, clearing
+    away. A write that was given up happened whole or not at all; its caller cannot know which.
     """
 
     def __init__(

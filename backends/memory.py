@@ -12,10 +12,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from backends.contract import EVERY_KEY
-from backends.errors import Conflict, NotFound, StoreClosed, StoreUnavailable, VersionConflict
+from backends.errors import Conflict, NotFound, StoreClosed, StoreUnavailable
 from backends.memory_journal import MemoryJournal
 from backends.paging import page_of
 from backends.records import Connections, FoundKey, KeyFilter, KeyRecord, KeyState, Organization, Origin
+from backends.rules import check_replacement, check_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -97,8 +98,7 @@ class MemoryKeyStore:
         items: list[KeyRecord] = []
         for key_id in self._sorted_key_ids[bisect_right(self._sorted_key_ids, after) :]:
             record = self._by_key_id[key_id]
-            last = (await self._journal.last_use([key_id])).get(key_id)
-            if where.matches(record, None if last is None else last.last_used_at):
+            if where.matches(record, await self._last_used_at(key_id) if where.last_used_before is not None else None):
                 items.append(record)
                 if len(items) > limit:
                     break
@@ -155,12 +155,14 @@ class MemoryKeyStore:
         """See the contract."""
         self._check_open()
         current = self._key(record.key_id)
-        if current.version != expected_version:
-            raise VersionConflict("the key was changed meanwhile")
-        if (record.api_key, record.organization_id) != (current.api_key, current.organization_id):
-            raise Conflict("a key's api_key and organization are fixed")
-        if current.state is KeyState.REVOKED and record.state is not KeyState.REVOKED:
-            raise Conflict("a revoked key stays revoked")
+        check_replacement(
+            record,
+            expected_version=expected_version,
+            api_key=current.api_key,
+            organization_id=current.organization_id,
+            state=current.state,
+            version=current.version,
+        )
         stored = replace(record, version=current.version + 1)
         self._by_key_id[record.key_id] = stored
         self._announce(record.api_key)
@@ -172,8 +174,7 @@ class MemoryKeyStore:
         current = self._key(key_id)
         if current.state is state:
             return False
-        if current.state is KeyState.REVOKED:
-            raise Conflict("a revoked key stays revoked")
+        check_state(current.state, state)
         self._by_key_id[key_id] = replace(current, state=state, updated_at=now, version=current.version + 1)
         self._announce(current.api_key)
         return True
@@ -259,6 +260,10 @@ class MemoryKeyStore:
     def _check_open(self) -> None:
         if not self._open:
             raise StoreClosed("the memory store is not open")
+
+    async def _last_used_at(self, key_id: str) -> datetime | None:
+        last = (await self._journal.last_use([key_id])).get(key_id)
+        return None if last is None else last.last_used_at
 
     def _key(self, key_id: str) -> KeyRecord:
         try:

@@ -7,38 +7,44 @@ deadline for a server that does not answer.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
+from backends.codec import text_of_time
 from backends.contract import EVERY_KEY
-from backends.errors import Conflict, NotFound, StoreCorrupt, StoreUnavailable, VersionConflict
-from backends.paging import check_limit
+from backends.errors import Conflict, NotFound, StoreCorrupt, StoreUnavailable
+from backends.paging import check_limit, readable_page
 from backends.postgres_connect import Connector
 from backends.postgres_import import Import
 from backends.postgres_journal import PostgresJournal
 from backends.postgres_pool import LONG, LOOK_UP, Pool
-from backends.postgres_queries import Queries, arguments, organization_of, record_of, storable, text_of
+from backends.postgres_queries import (
+    Queries,
+    arguments,
+    check_storable,
+    organization_of,
+    record_of,
+    rows_of,
+    storable,
+)
 from backends.postgres_schema import check_marker, migrate
 from backends.postgres_url import parse_url
 from backends.postgres_watch import Watch
-from backends.records import FoundKey, KeyState, Page
+from backends.records import FoundKey
+from backends.rules import check_replacement, check_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
     from typing import Self
 
     from backends.contract import ChangeListener, KeyStore
     from backends.postgres_url import StoreOptions
-    from backends.records import Connections, KeyFilter, KeyRecord, Organization, SecretHash
+    from backends.records import Connections, KeyFilter, KeyRecord, KeyState, Organization, Page, SecretHash
 
 __all__ = ["PostgresKeyStore"]
 
-T = TypeVar("T")
-
 _BARRIER: Final = 2.0  # seconds
-_NOTHING_DONE: Final = ("UPDATE 0", "DELETE 0", "INSERT 0 0")
 
 
 class PostgresKeyStore:
@@ -117,7 +123,7 @@ class PostgresKeyStore:
 
     async def get(self, key_id: str) -> KeyRecord:
         """See the contract."""
-        rows = await self._fetch(self._sql.get, key_id)
+        rows = await self._pool.fetch(self._sql.get, key_id)
         if not rows:
             raise NotFound("there is no such key")
         return record_of(rows[0])
@@ -125,22 +131,22 @@ class PostgresKeyStore:
     async def list_keys(self, *, where: KeyFilter = EVERY_KEY, after: str = "", limit: int = 100) -> Page[KeyRecord]:
         """See the contract."""
         check_limit(limit)
-        rows = await self._fetch(
+        rows = await self._pool.fetch(
             self._sql.list,
             after,
             [state.value for state in where.states],
             where.organization_id,
             where.name,
-            None if where.expires_before is None else text_of(where.expires_before),
-            None if where.last_used_before is None else text_of(where.last_used_before),
+            None if where.expires_before is None else text_of_time(where.expires_before),
+            None if where.last_used_before is None else text_of_time(where.last_used_before),
             limit + 1,
         )
-        return _page(rows, limit, record_of, "key_id")
+        return readable_page(rows, limit, record_of, cursor=lambda row: row["key_id"])
 
     async def count_keys(self, *, now: datetime) -> Mapping[str, int]:
         """See the contract."""
         counts = {"active": 0, "disabled": 0, "revoked": 0, "expired": 0}
-        rows = await self._fetch(self._sql.count, text_of(now))
+        rows = await self._pool.fetch(self._sql.count, text_of_time(now))
         counts.update((row["state"], row["number"]) for row in rows if row["state"] in counts)
         return counts
 
@@ -150,7 +156,7 @@ class PostgresKeyStore:
         values = arguments(record)
 
         async def add(connection: Any) -> None:
-            if await connection.execute(self._sql.add, *values) not in _NOTHING_DONE:
+            if rows_of(await connection.execute(self._sql.add, *values)):
                 return
             if await connection.fetchrow(self._sql.get_organization, record.organization_id) is None:
                 raise NotFound("there is no such organization")
@@ -170,12 +176,7 @@ class PostgresKeyStore:
 
         async def put(connection: Any) -> None:
             current = await self._lock(connection, record.key_id)
-            if current["version"] != expected_version:
-                raise VersionConflict("the key was changed meanwhile")
-            if (record.api_key, record.organization_id) != (current["api_key"], current["organization_id"]):
-                raise Conflict("a key's api_key and organization are fixed")
-            if current["state"] == KeyState.REVOKED and record.state is not KeyState.REVOKED:
-                raise Conflict("a revoked key stays revoked")
+            check_replacement(record, expected_version=expected_version, **current)  # the columns of ``lock``
             await connection.execute(self._sql.replace, *values)
 
         await self._pool.write(put)
@@ -188,9 +189,8 @@ class PostgresKeyStore:
             current = await self._lock(connection, key_id)
             if current["state"] == state:
                 return False
-            if current["state"] == KeyState.REVOKED:
-                raise Conflict("a revoked key stays revoked")
-            await connection.execute(self._sql.set_state, key_id, state.value, text_of(now))
+            check_state(current["state"], state)
+            await connection.execute(self._sql.set_state, key_id, state.value, text_of_time(now))
             return True
 
         return await self._pool.write(switch)
@@ -203,29 +203,23 @@ class PostgresKeyStore:
 
     async def rehash(self, key_id: str, *, old: SecretHash, new: SecretHash) -> bool:
         """See the contract."""
-        return await self._change(self._sql.rehash, key_id, old.encode(), new.encode())
+        return await self._pool.change(self._sql.rehash, key_id, old.encode(), new.encode())
 
     async def delete(self, key_id: str) -> bool:
         """See the contract."""
-        return await self._change(self._sql.delete, key_id)
+        return await self._pool.change(self._sql.delete, key_id)
 
     async def add_organization(self, organization: Organization) -> None:
         """See the contract."""
-        if not (storable(organization.organization_id) and storable(organization.name)):
-            raise ValueError("text with a NUL or half a character cannot be stored in Postgres")
-        added = await self._change(
-            self._sql.add_organization,
-            organization.organization_id,
-            organization.is_active,
-            organization.name,
-            text_of(organization.created_at),
-        )
-        if not added:
+        created_at = text_of_time(organization.created_at)
+        values = (organization.organization_id, organization.is_active, organization.name, created_at)
+        check_storable([values])
+        if not await self._pool.change(self._sql.add_organization, *values):
             raise Conflict("the organization_id is taken")
 
     async def get_organization(self, organization_id: str) -> Organization:
         """See the contract."""
-        rows = await self._fetch(self._sql.get_organization, organization_id)
+        rows = await self._pool.fetch(self._sql.get_organization, organization_id)
         if not rows:
             raise NotFound("there is no such organization")
         return organization_of(rows[0])
@@ -233,8 +227,8 @@ class PostgresKeyStore:
     async def list_organizations(self, *, after: str = "", limit: int = 100) -> Page[Organization]:
         """See the contract."""
         check_limit(limit)
-        rows = await self._fetch(self._sql.list_organizations, after, limit + 1)
-        return _page(rows, limit, organization_of, "organization_id")
+        rows = await self._pool.fetch(self._sql.list_organizations, after, limit + 1)
+        return readable_page(rows, limit, organization_of, cursor=lambda row: row["organization_id"])
 
     async def set_organization_active(self, organization_id: str, is_active: bool, *, now: datetime) -> bool:  # noqa: ARG002, FBT001 - the contract's signature; organizations keep no time of change
         """See the contract."""
@@ -242,7 +236,7 @@ class PostgresKeyStore:
         async def switch(connection: Any) -> bool:
             if not storable(organization_id):
                 raise NotFound("there is no such organization")
-            if await connection.execute(self._sql.switch_organization, organization_id, is_active) not in _NOTHING_DONE:
+            if rows_of(await connection.execute(self._sql.switch_organization, organization_id, is_active)):
                 return True
             if await connection.fetchrow(self._sql.get_organization, organization_id) is None:
                 raise NotFound("there is no such organization")
@@ -276,31 +270,6 @@ class PostgresKeyStore:
         """See the contract; a write returns when it is committed, which is what ``synchronous_commit`` makes of it."""
         self._pool.check_open()
         return True
-
-    async def _fetch(self, statement: str, *values: Any) -> Sequence[Any]:
-        """The rows; none where a text cannot be in the database."""
-        if not all(storable(value) for value in values if isinstance(value, str)):
-            self._pool.check_open()
-            return ()
-        rows: Sequence[Any] = await self._pool.read(lambda connection: connection.fetch(statement, *values))
-        return rows
-
-    async def _change(self, statement: str, *values: Any) -> bool:
-        """Whether the statement changed a row."""
-        if not all(storable(value) for value in values if isinstance(value, str)):
-            self._pool.check_open()
-            return False
-        status = await self._pool.write(lambda connection: connection.execute(statement, *values))
-        return status not in _NOTHING_DONE
-
-
-def _page(rows: Sequence[Any], limit: int, decode: Callable[[Any], T], cursor: str) -> Page[T]:
-    """Rows that cannot be decoded are left out, but still count where the page ends."""
-    items = []
-    for row in rows[:limit]:
-        with suppress(StoreCorrupt):
-            items.append(decode(row))
-    return Page(tuple(items), rows[limit - 1][cursor] if len(rows) > limit else None)
 
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ long its transaction takes, and however many others end meanwhile.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from backends.errors import StoreUnavailable
-from backends.postgres_pool import LOOK_UP, USUAL
+from backends.postgres_pool import LOOK_UP
 from backends.postgres_queries import EPOCH, STANDBY, quoted
 
 if TYPE_CHECKING:
     from backends.postgres_pool import Pool
 
-__all__ = ["Change", "ChangeList", "Look"]
+__all__ = ["Change", "ChangeList"]
 
 _MOST: Final = 20_000  # changes of one look; more of them are as good as everything
 
@@ -43,7 +43,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class _Look:
     """What one look found that was not known. ``is_gap``: what happened in between cannot be told, so anything may have."""
 
     changes: tuple[Change, ...]
@@ -79,14 +79,12 @@ class ChangeList:
             oldest, _ = _bounds(self._snapshot)
             self._snapshot = f"{oldest}:{oldest}:"
 
-    async def look(self) -> Look | None:
+    async def look(self) -> _Look | None:
         """What is new; ``None`` where the epoch marker is missing. The first look only finds where to begin."""
         last, doubts = self._snapshot, self._doubts
         before, self._announced = self._announced, set()
         try:
-            rows = await self._pool.read(
-                lambda connection: connection.fetch(self._look, last, _MOST + 1), within=LOOK_UP
-            )
+            rows = await self._pool.fetch(self._look, last, _MOST + 1, within=LOOK_UP)
         except BaseException:
             self._announced |= before
             raise
@@ -104,20 +102,16 @@ class ChangeList:
         was_exchanged, self._epoch = self._epoch not in (None, epoch), epoch
         if was_exchanged:
             self._announced.clear()  # the numbers of another list
-            return Look((), epoch, is_gap=True)
+            return _Look((), epoch, is_gap=True)
         changes = [Change(row["seq"], row["api_key"], row["at"]) for row in rows if row["seq"] is not None]
         # What was announced before this look and is not in it had ended before it begins, and will be in none after it.
         known = before | self._announced
         is_gap = went_back or len(changes) > _MOST
-        return Look(tuple(change for change in changes if change.seq not in known), epoch, is_gap)
+        return _Look(tuple(change for change in changes if change.seq not in known), epoch, is_gap)
 
     async def clear(self) -> None:
         """Forget what is older than an hour."""
-
-        async def clear(connection: Any) -> None:
-            await connection.execute(self._clear)
-
-        await self._pool.write(clear, within=USUAL)
+        await self._pool.change(self._clear)
 
 
 def _bounds(snapshot: str) -> tuple[int, int]:

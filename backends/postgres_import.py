@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from backends.codec import TIMES, text_of_time
 from backends.errors import Conflict, NotFound
-from backends.postgres_queries import COLUMNS, arguments, check_storable, copy_row, text_of
+from backends.postgres_queries import COLUMNS, arguments, check_storable, copy_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,7 +46,10 @@ class Import:
         await connection.execute("SET LOCAL gatekey.bulk = 'on'")
         await connection.executemany(
             self._queries.add_organization,
-            [(item.organization_id, item.is_active, item.name, text_of(item.created_at)) for item in organizations],
+            [
+                (item.organization_id, item.is_active, item.name, text_of_time(item.created_at))
+                for item in organizations
+            ],
         )
         for chunk in _chunks(keys):
             await self._insert(connection, chunk)
@@ -96,7 +100,7 @@ class Import:
 
 
 def _is_at_the_ends(record: KeyRecord) -> bool:
-    times = (record.created_at, record.updated_at, record.expires_at, record.rotated_at, record.previous_expires_at)
+    times = (getattr(record, name) for name in TIMES)
     return any(time is not None and time.year in _ENDS for time in times)
 
 

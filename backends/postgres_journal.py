@@ -6,11 +6,12 @@ from collections import Counter
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
+from backends.codec import text_of_time
 from backends.errors import Conflict
 from backends.journal import NO_HASH, AuditEntry, AuditHead, Claim, HourCount, LastUse
 from backends.paging import check_limit, page_of
 from backends.postgres_pool import LONG
-from backends.postgres_queries import quoted, storable, text_of
+from backends.postgres_queries import check_storable, quoted, rows_of, storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -100,7 +101,7 @@ class PostgresJournal:
         last: dict[str, datetime] = {}
         previous: dict[str, datetime] = {}
         for item in batch:
-            counts[item.key_id, text_of(item.hour)] += item.count
+            counts[item.key_id, text_of_time(item.hour)] += item.count
             last[item.key_id] = max(last.get(item.key_id, item.last_used_at), item.last_used_at)
             if item.previous_secret_used_at is not None:
                 used = item.previous_secret_used_at
@@ -112,8 +113,8 @@ class PostgresJournal:
         uses = ([key for key, _ in hours], [hour for _, hour in hours], [counts[item] for item in hours])
         times = (
             keys,
-            [text_of(last[key]) for key in keys],
-            [text_of(previous[key]) if key in previous else None for key in keys],
+            [text_of_time(last[key]) for key in keys],
+            [text_of_time(previous[key]) if key in previous else None for key in keys],
         )
 
         async def add(connection: Any) -> None:
@@ -124,12 +125,12 @@ class PostgresJournal:
 
     async def usage(self, key_id: str, *, since: datetime, until: datetime) -> tuple[HourCount, ...]:
         """See the contract."""
-        rows = await self._fetch(_USES, key_id, text_of(since), text_of(until))
+        rows = await self._pool.fetch(self._sql(_USES), key_id, text_of_time(since), text_of_time(until))
         return tuple(HourCount(row["hour"].astimezone(UTC), row["uses"]) for row in rows)
 
     async def last_use(self, key_ids: Iterable[str]) -> Mapping[str, LastUse]:
         """See the contract."""
-        rows = await self._fetch(_LAST_USES, [key_id for key_id in key_ids if storable(key_id)])
+        rows = await self._pool.fetch(self._sql(_LAST_USES), [key_id for key_id in key_ids if storable(key_id)])
         return {
             row["key_id"]: LastUse(
                 row["last_used_at"].astimezone(UTC),
@@ -151,9 +152,8 @@ class PostgresJournal:
 
     async def append_audit(self, entry: AuditEntry) -> None:
         """See the contract; the head's row is the lock of its chain."""
-        values = [text_of(entry.at) if name == "at" else getattr(entry, name) for name in _ENTRY]
-        if not all(storable(value) for value in values if isinstance(value, str)):
-            raise ValueError("text with a NUL or half a character cannot be stored in Postgres")
+        values = [text_of_time(entry.at) if name == "at" else getattr(entry, name) for name in _ENTRY]
+        check_storable([values])
 
         async def append(connection: Any) -> None:
             if (entry.seq, entry.previous_hash) == (1, NO_HASH):
@@ -164,7 +164,7 @@ class PostgresJournal:
                 moved = await connection.execute(
                     self._sql(_MOVE_HEAD), entry.organization_id, entry.seq, entry.hash, entry.previous_hash
                 )
-            if _count(moved) == 0:
+            if rows_of(moved) == 0:
                 raise Conflict("the audit chain has grown meanwhile")
             await connection.execute(self._sql(_APPEND), *values)
 
@@ -172,7 +172,7 @@ class PostgresJournal:
 
     async def audit_head(self, organization_id: str) -> AuditHead:
         """See the contract."""
-        rows = await self._fetch(_HEAD, organization_id)
+        rows = await self._pool.fetch(self._sql(_HEAD), organization_id)
         return AuditHead(*rows[0]) if rows else AuditHead()
 
     async def list_audit(
@@ -183,13 +183,13 @@ class PostgresJournal:
         statement = _ENTRIES.replace("{beyond}", "<" if newest_first else ">")
         statement = statement.replace("{order}", "DESC" if newest_first else "ASC")
         start = int(after) if after else _LAST_SEQ if newest_first else 0
-        rows = await self._fetch(statement, organization_id, max(0, min(start, _LAST_SEQ)), limit + 1)
+        rows = await self._pool.fetch(self._sql(statement), organization_id, max(0, min(start, _LAST_SEQ)), limit + 1)
         entries = [AuditEntry(**{**row, "at": row["at"].astimezone(UTC)}) for row in rows]
         return page_of(entries, limit, cursor=lambda entry: str(entry.seq))
 
     async def audit_chains(self) -> tuple[str, ...]:
         """See the contract."""
-        rows = await self._pool.read(lambda connection: connection.fetch(self._sql(_CHAINS)), within=LONG)
+        rows = await self._pool.fetch(self._sql(_CHAINS), within=LONG)
         return tuple(row["organization_id"] for row in rows)
 
     async def claim(self, name: str, fingerprint: str, *, now: datetime, until: datetime) -> Claim | None:
@@ -197,7 +197,9 @@ class PostgresJournal:
 
         async def claim(connection: Any) -> Claim | None:
             while True:
-                if await connection.fetchval(self._sql(_CLAIM), name, fingerprint, text_of(now), text_of(until)):
+                if await connection.fetchval(
+                    self._sql(_CLAIM), name, fingerprint, text_of_time(now), text_of_time(until)
+                ):
                     return None
                 held = await connection.fetchrow(self._sql(_CLAIMED), name)
                 if held is not None:  # else it was released in between: once more
@@ -207,11 +209,12 @@ class PostgresJournal:
 
     async def settle(self, name: str, answer: str, *, until: datetime) -> None:
         """See the contract."""
-        await self._execute(_SETTLE, name, answer, text_of(until))
+        check_storable([(answer,)])
+        await self._pool.change(self._sql(_SETTLE), name, answer, text_of_time(until))
 
     async def release(self, name: str) -> None:
         """See the contract."""
-        await self._execute(_RELEASE, name)
+        await self._pool.change(self._sql(_RELEASE), name)
 
     async def prune(
         self, *, now: datetime, usage_before: datetime | None = None, audit_before: datetime | None = None
@@ -219,9 +222,9 @@ class PostgresJournal:
         """See the contract."""
 
         async def prune(connection: Any) -> int:
-            pruned = _count(await connection.execute(self._sql(_PRUNE_CLAIMS), text_of(now)))
+            pruned = rows_of(await connection.execute(self._sql(_PRUNE_CLAIMS), text_of_time(now)))
             if usage_before is not None:
-                pruned += _count(await connection.execute(self._sql(_PRUNE_USES), text_of(usage_before)))
+                pruned += rows_of(await connection.execute(self._sql(_PRUNE_USES), text_of_time(usage_before)))
             if audit_before is not None:
                 for row in await connection.fetch(self._sql(_HEADS)):
                     pruned += await self._prune_chain(connection, row["organization_id"], audit_before)
@@ -231,25 +234,11 @@ class PostgresJournal:
 
     async def _prune_chain(self, connection: Any, organization_id: str, before: datetime) -> int:
         await connection.execute(self._sql(_LOCK_HEAD), organization_id)
-        last = await connection.fetchrow(self._sql(_LAST_OVER), organization_id, text_of(before), _LAST_SEQ)
+        last = await connection.fetchrow(self._sql(_LAST_OVER), organization_id, text_of_time(before), _LAST_SEQ)
         if last is None:
             return 0
         await connection.execute(self._sql(_MOVE_START), organization_id, last["seq"], last["hash"])
-        return _count(await connection.execute(self._sql(_PRUNE_ENTRIES), organization_id, last["seq"]))
-
-    async def _fetch(self, statement: str, *values: Any) -> Any:
-        if not all(storable(value) for value in values if isinstance(value, str)):
-            self._pool.check_open()
-            return ()
-        return await self._pool.read(lambda connection: connection.fetch(self._sql(statement), *values))
-
-    async def _execute(self, statement: str, *values: Any) -> None:
-        await self._pool.write(lambda connection: connection.execute(self._sql(statement), *values))
-
-
-def _count(status: str) -> int:
-    """The number of rows at the end of what the server says it did: ``DELETE 3``."""
-    return int(status.rpartition(" ")[2])
+        return rows_of(await connection.execute(self._sql(_PRUNE_ENTRIES), organization_id, last["seq"]))
 
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from backends.elapsed import elapsed_clock
 from backends.errors import StoreUnavailable
 from backends.postgres_errors import DRIVER_ERRORS
 
@@ -22,16 +22,10 @@ if TYPE_CHECKING:
 
     from backends.postgres_connect import Connector
 
-__all__ = ["Link", "elapsed_clock"]
+__all__ = ["Link"]
 
 _BETWEEN: Final = 0.4  # seconds from one heartbeat to the next
 _PATIENCE: Final = 1.4  # seconds until a heartbeat that did not come back means that the link is down
-_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def elapsed_clock() -> float:
-    """Seconds, also those that the machine or the process slept."""
-    return time.clock_gettime(_CLOCK)
 
 
 class Link:

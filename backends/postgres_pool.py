@@ -16,19 +16,20 @@ import asyncpg  # type: ignore[import-untyped]  # the driver comes without types
 from backends.errors import StoreClosed, StoreError, StoreUnavailable
 from backends.postgres_connect import STATEMENT_TIMEOUT, Connector
 from backends.postgres_errors import DRIVER_ERRORS, is_lost, is_pooler, is_undone, translate
+from backends.postgres_queries import rows_of, storable
 from backends.records import Connections
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-__all__ = ["LONG", "LOOK_UP", "USUAL", "Pool"]
+__all__ = ["LONG", "LOOK_UP", "Pool"]
 
 LOOK_UP: Final = 2.0
 """Seconds for a look-up, waiting for a connection and opening one included; callers may leave sooner."""
 USUAL: Final = 5.0
 """Seconds for a write, and for other reads."""
 LONG: Final = 120.0
-"""Seconds for what touches everything: imports, counts over all secrets, clearing away."""
+"""Seconds for what touches everything: imports, a list of all audit chains, clearing away."""
 
 _ATTEMPTS: Final = 3
 _IDLE: Final = 300.0  # seconds after which a connection that nobody uses is given back
@@ -88,6 +89,21 @@ class Pool:
         """Raises ``StoreClosed`` before ``open`` and after ``close``."""
         if self._pool is None:
             raise StoreClosed("the postgres store is not open")
+
+    async def fetch(self, statement: str, *values: Any, within: float = USUAL) -> Sequence[Any]:
+        """The rows that a statement finds; none where it asks for a text that cannot be in the database."""
+        if not _storable(values):
+            self.check_open()
+            return ()
+        rows: Sequence[Any] = await self.read(lambda connection: connection.fetch(statement, *values), within=within)
+        return rows
+
+    async def change(self, statement: str, *values: Any) -> bool:
+        """Whether a statement changed a row; none where it asks for a text that cannot be in the database."""
+        if not _storable(values):
+            self.check_open()
+            return False
+        return rows_of(await self.write(lambda connection: connection.execute(statement, *values))) > 0
 
     async def read(self, operation: Callable[[Any], Awaitable[T]], *, within: float = USUAL) -> T:
         """What the operation returns. It only reads: who leaves leaves at once, and a lost connection is tried again."""
@@ -203,6 +219,10 @@ class _Job:
         self._late = True
         with suppress(asyncpg.InterfaceError):  # it was given back a moment ago, and may be somebody else's by now
             connection.terminate()
+
+
+def _storable(values: Sequence[Any]) -> bool:
+    return all(storable(value) for value in values if isinstance(value, str))
 
 
 async def _no_reset(_: Any) -> None:

@@ -8,9 +8,10 @@ import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from backends.elapsed import elapsed_clock
 from backends.errors import StoreError, StoreUnavailable
 from backends.postgres_changes import ChangeList
-from backends.postgres_link import Link, elapsed_clock
+from backends.postgres_link import Link
 from backends.records import Origin
 
 if TYPE_CHECKING:
@@ -106,9 +107,8 @@ class Watch:
     async def _look_behind(self) -> None:
         clear_at = elapsed_clock() + _CLEARING * _JITTER.random()
         while True:
-            with suppress(
-                StoreError
-            ):  # the pool says so where it matters; here the next look finds what this one did not
+            # The pool says so where it matters; here the next look finds what this one did not.
+            with suppress(StoreError):
                 await self._look()
                 if elapsed_clock() >= clear_at:
                     clear_at = elapsed_clock() + _CLEARING * _JITTER.uniform(0.75, 1.25)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from backends.codec import record_from_json
 from backends.contract import EVERY_KEY
 from backends.errors import NotFound, StoreClosed, StoreCorrupt, StoreUnavailable
 from backends.records import FoundKey, KeyFilter
 from backends.redis_connection import Wire, checked
 from backends.redis_imports import Imports
 from backends.redis_journal import RedisJournal
-from backends.redis_keys import Names, address_of, bucket_of
+from backends.redis_keys import Names, address_of
 from backends.redis_listing import Listing
 from backends.redis_migrate import facts_of, look, prepare
-from backends.redis_records import Epochs, Switches, decode_record, import_of, micros, organization_from_json
+from backends.redis_records import Epochs, Switches, import_of, micros, organization_from_json
 from backends.redis_scripts import LOOK
 from backends.redis_url import parse_url
 from backends.redis_watch import Watchers
@@ -50,8 +51,8 @@ class RedisKeyStore:
         self._wire = Wire(options, self._names, self._epochs)
         self._imports = Imports(self._wire, self._names)
         self._writes = Writes(self._wire, self._names, self._imports)
-        self._listing = Listing(self._wire, self._names)
         self._journal = RedisJournal(self._wire, self._names, self._imports)
+        self._listing = Listing(self._wire, self._names, self._journal)
         self._switches: Switches | None = None
 
     @classmethod
@@ -98,8 +99,8 @@ class RedisKeyStore:
         Where that shows no record it is asked once more, together with ``TYPE``, since ``MGET`` says nothing of a key
         that holds another type than text.
         """
-        bucket = bucket_of(api_key)
-        record = self._names.record(address_of(api_key))
+        address = address_of(api_key)
+        bucket, record = int(address[:3]), self._names.record(address)
         names = (record, self._names.markers[bucket], self._names.disabled[bucket])
         (reply,) = await self._wire.ask(("MGET", *names))
         raw, switches = self._believed(bucket, *_list_of(reply, 3))
@@ -110,7 +111,7 @@ class RedisKeyStore:
                 raise StoreCorrupt("the stored key is no text")
         if raw is None or import_of(raw) in switches.imports:
             return None
-        key = decode_record(raw, api_key=api_key)
+        key = record_from_json(raw, api_key=api_key)
         return FoundKey(key, key.organization_id not in switches.organizations)
 
     async def get(self, key_id: str) -> KeyRecord:

@@ -8,141 +8,44 @@ read, right before it. The driver's errors end here (``backends.redis_errors``).
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.asyncio.connection import (
-    AbstractConnection,
-    BlockingConnectionPool,
-    Connection,
-    RedisSSLContext,
-    SSLConnection,
-)
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    NoScriptError,
-    ReadOnlyError,
-    ResponseError,
-)
-from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
+from redis.asyncio.connection import BlockingConnectionPool, Connection
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, ReadOnlyError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from backends.errors import StoreClosed, StoreNotReady, StoreUnavailable
 from backends.records import Connections
-from backends.redis_errors import Unfit, translated, unavailable
+from backends.redis_connect import CONNECT_TIMEOUT, connection_kind, drop
+from backends.redis_errors import translated, unavailable
 from backends.redis_keys import BUCKETS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio.connection import AbstractConnection
 
     from backends.redis_keys import Names
     from backends.redis_records import Epochs
     from backends.redis_scripts import Script
     from backends.redis_url import RedisOptions
 
-__all__ = [
-    "CONNECT_TIMEOUT",
-    "POOL_TIMEOUT",
-    "READ_TIMEOUT",
-    "WRITE_TIMEOUT",
-    "Argument",
-    "Command",
-    "Wire",
-    "check_server",
-    "connection_arguments",
-]
+__all__ = ["Argument", "Command", "Wire", "checked"]
 
-CONNECT_TIMEOUT: Final = 1.0  # seconds, as all of these; to connect and log in, with the wait for a place in the pool
-POOL_TIMEOUT: Final = 0.5
-READ_TIMEOUT: Final = 1.0
-WRITE_TIMEOUT: Final = 5.0
+_POOL_TIMEOUT: Final = 0.5  # seconds, as all of these
+_READ_TIMEOUT: Final = 1.0
+_WRITE_TIMEOUT: Final = 5.0
 _MARGIN: Final = 0.5  # between a script's own deadline and its caller's, for the answer's way back
 _SETTLING: Final = 1.0
-NO_BUCKET: Final = BUCKETS
+_NO_BUCKET: Final = BUCKETS
 """Where the marker is remembered that is read with everything outside the buckets."""
 
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
 _Ask = Callable[[Connection, Sequence[Command]], Awaitable[list[Any]]]
-
-
-def connection_arguments(options: RedisOptions) -> dict[str, Any]:
-    """What every connection is made with; nothing is left to the driver's defaults that matters in a failure."""
-    return {
-        "host": options.host,
-        "port": options.port,
-        "db": options.db,
-        "username": options.username,
-        "password": options.password,
-        # no wait of the driver's for a socket: it sends through asyncio.wait_for, which in Python 3.11 may swallow its
-        # caller's cancellation, and costs a task for each command; every conversation here has a deadline of its own
-        "socket_timeout": None,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        # one more try where a connection breaks, none where the server is silent: that would double the wait
-        "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        "decode_responses": False,
-        "health_check_interval": 0,
-        "driver_info": None,  # no CLIENT SETINFO: older servers and tight ACLs do not know it
-        "redis_connect_func": _look_at,
-    }
-
-
-def _tls_context(tls: Mapping[str, Any]) -> RedisSSLContext:
-    """One for all connections: to read the machine's certificates takes long, and the driver would do so for each.
-
-    Where ``ssl_ca_certs`` is given, no other authority is trusted. Raises ``ValueError``.
-    """
-    try:
-        context = ssl.create_default_context(cafile=tls.get("ssl_ca_certs"))
-        if "ssl_certfile" in tls or "ssl_keyfile" in tls:
-            context.load_cert_chain(tls["ssl_certfile"], tls.get("ssl_keyfile"))
-    except (OSError, KeyError):
-        raise ValueError("redis: the files of the options ssl_… cannot be used, or do not fit each other") from None
-    context.check_hostname = tls.get("ssl_check_hostname", True)
-    shared = RedisSSLContext(cert_reqs="required", check_hostname=context.check_hostname)
-    shared.context = context
-    return shared
-
-
-class _TlsConnection(SSLConnection):
-    def __init__(self, *, shared_context: RedisSSLContext, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.ssl_context = shared_context
-
-    def _connection_arguments(self) -> Mapping[str, Any]:
-        """One that is given up half made must not linger for asyncio's own 30 s."""
-        given = super()._connection_arguments()
-        return {**given, "ssl_handshake_timeout": CONNECT_TIMEOUT, "ssl_shutdown_timeout": CONNECT_TIMEOUT}
-
-
-async def _look_at(connection: Any) -> None:
-    """Log in, and refuse a server that would answer wrongly: a replica lags behind, a cluster has other slots' keys elsewhere.
-
-    ``HELLO`` says so to every user, whatever its permissions.
-    """
-    try:
-        await connection.on_connect()
-        await connection.send_command("HELLO", check_health=False)
-        check_server(await connection.read_response())
-    except BaseException:
-        await drop(connection)  # else it would count as connected, half made as it is
-        raise
-
-
-def check_server(said: Any) -> None:
-    """Raises ``ReadOnlyError`` or ``Unfit`` unless this answer to ``HELLO`` is a single primary's."""
-    facts = said if isinstance(said, dict) else dict(zip(said[::2], said[1::2], strict=True))
-    if facts.get(b"mode") in (b"cluster", b"sentinel"):
-        raise Unfit("redis: redis:// is for a single server, this one is a cluster's or a sentinel")
-    if facts.get(b"role", b"master") != b"master":
-        raise ReadOnlyError("a replica")
 
 
 class _Pool(BlockingConnectionPool):
@@ -163,11 +66,7 @@ class Wire:
 
     def __init__(self, options: RedisOptions, names: Names, epochs: Epochs) -> None:
         self._options = options
-        self._class: type[Connection] = Connection
-        self._arguments = connection_arguments(options)
-        if options.tls is not None:
-            self._class = _TlsConnection
-            self._arguments["shared_context"] = _tls_context(options.tls)
+        self._class, self._arguments = connection_kind(options)
         self._names = names
         self._epochs = epochs
         self._pool: _Pool | None = None
@@ -191,7 +90,7 @@ class Wire:
             self._pool = _Pool(
                 connection_class=self._class,
                 max_connections=self._options.pool_size,
-                timeout=POOL_TIMEOUT,
+                timeout=_POOL_TIMEOUT,
                 protocol=2,  # nothing is pushed to these
                 **self._arguments,
             )
@@ -215,10 +114,10 @@ class Wire:
 
     def proved(self, marker: Any, *replies: Any) -> tuple[Any, ...]:
         """The replies, unless the marker that came with them is missing or wrong."""
-        self._epochs.check(NO_BUCKET, checked(marker))
+        self._epochs.check(_NO_BUCKET, checked(marker))
         return replies
 
-    async def run(self, script: Script, *arguments: Argument, wait: float = WRITE_TIMEOUT) -> list[Any]:
+    async def run(self, script: Script, *arguments: Argument, wait: float = _WRITE_TIMEOUT) -> list[Any]:
         """What a writing script returns: it ran whole, or raises and did not run at all, save where its answer was lost.
 
         A caller who is cancelled meanwhile leaves when the write is over, or 1 s later: then nothing changes behind it.
@@ -303,14 +202,6 @@ def checked(reply: Any) -> Any:
     return reply
 
 
-async def drop(connection: AbstractConnection) -> None:
-    """End a connection at once. The driver says farewell first, for which TLS waits until the server answers."""
-    writer = connection._writer  # noqa: SLF001 - there is no other way to it
-    if writer is not None:
-        writer.transport.abort()
-    await connection.disconnect(nowait=True)
-
-
 async def _call_script(connection: Connection, script: Script, arguments: Sequence[Argument], *, ask: _Ask) -> Any:
     (reply,) = await ask(connection, (("EVALSHA", script.sha, 0, *arguments),))
     if isinstance(reply, NoScriptError):  # nothing ran
@@ -328,7 +219,7 @@ async def _ask_again(connection: Connection, commands: Sequence[Command]) -> lis
         return await _ask(connection, commands)
 
 
-async def _ask(connection: Connection, commands: Sequence[Command], *, within: float = READ_TIMEOUT) -> list[Any]:
+async def _ask(connection: Connection, commands: Sequence[Command], *, within: float = _READ_TIMEOUT) -> list[Any]:
     """Send all, read all; a connection of which not everything was read is of no use any more."""
     try:
         async with asyncio.timeout(within):

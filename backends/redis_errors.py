@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FAILURES", "Unfit", "is_wrong_type", "translated", "unavailable"]
 
-FAILURES: Final = (RedisError, OSError, EOFError, UnicodeError, ValueError, TypeError, AttributeError, RuntimeError)
+FAILURES: Final = (RedisError, OSError, EOFError, ValueError, TypeError, AttributeError, RuntimeError)
 """Everything that a conversation with a server, or with something that is none, was seen to raise; time-outs are
-``OSError``. What garbage does to the driver's parser ends in the last five."""
+``OSError``. What garbage does to the driver's parser ends in the last four (``RecursionError`` is a ``RuntimeError``, as is
+uvloop's word for a closed transport)."""
 
 _CONNECTION: Final = (RedisConnectionError, RedisTimeoutError, OSError, EOFError)
 _CODE: Final = re.compile(r"(?:(?:ERR )?Error running script.*?-)?([A-Z]{3,20})\b", re.DOTALL)

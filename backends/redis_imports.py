@@ -13,9 +13,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from backends.errors import Conflict, NotFound, StoreCorrupt, StoreError, StoreUnavailable
+from backends.redis_import_scripts import BEGIN_IMPORT, COMMIT_IMPORT, STAGE, UNSTAGE
 from backends.redis_keys import address_of
 from backends.redis_records import encode_record, expiry_of, organization_to_json
-from backends.redis_scripts import BEGIN_IMPORT, COMMIT_IMPORT, STAGE, UNSTAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,7 +47,7 @@ class Imports:
         import_id = secrets.token_hex(8)
         done = False
         try:
-            await self._begin(import_id)
+            await self._begin(import_id, patience=_PATIENCE)
             count = await self._write(import_id, organizations, records)
             done = True
         finally:
@@ -65,8 +65,8 @@ class Imports:
         await self._take_back(import_id)
         return True
 
-    async def _begin(self, import_id: str, *, patience: float | None = None) -> None:
-        until = time.monotonic() + (_PATIENCE if patience is None else patience)
+    async def _begin(self, import_id: str, *, patience: float) -> None:
+        until = time.monotonic() + patience
         while True:
             status, *left = await self._wire.run(BEGIN_IMPORT, import_id, _LEASE)
             if status == b"done":

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from backends.codec import text_of_time, time_of_text
 from backends.errors import Conflict, StoreCorrupt
 from backends.journal import NO_HASH, AuditEntry, AuditHead, Claim, HourCount, LastUse
 from backends.paging import check_limit, page_of
-from backends.redis_records import micros, time_of
-from backends.redis_scripts import (
+from backends.redis_journal_scripts import (
     APPEND_AUDIT,
     CLAIM,
     COUNT_USES,
@@ -26,6 +26,7 @@ from backends.redis_scripts import (
     RELEASE,
     SETTLE,
 )
+from backends.redis_records import micros, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
     from backends.redis_imports import Imports
     from backends.redis_keys import Names
 
-__all__ = ["RedisJournal", "last_use_of"]
+__all__ = ["RedisJournal"]
 
 _BATCH: Final = 250
 _NAMES_AT_ONCE: Final = 10_000  # some 2 ms of the server
 _SPECIAL: Final = re.compile(rb"[*?\[\]\\^]")  # in a pattern of names
-_HOUR_SECOND: Final = 1_000_000
+_SECOND: Final = 1_000_000
 
 
 class RedisJournal:
@@ -59,7 +60,7 @@ class RedisJournal:
             previous = item.previous_secret_used_at
             values += [
                 item.key_id,
-                micros(item.hour) // _HOUR_SECOND,
+                micros(item.hour) // _SECOND,
                 item.count,
                 micros(item.last_used_at),
                 "" if previous is None else micros(previous),
@@ -69,7 +70,7 @@ class RedisJournal:
     async def usage(self, key_id: str, *, since: datetime, until: datetime) -> tuple[HourCount, ...]:
         """See the contract."""
         (fields,) = await self._wire.read(("HGETALL", self._own(f"usage:{key_id}")))
-        hours = {time_of(_number(hour) * _HOUR_SECOND): _number(count) for hour, count in _pairs(fields)}
+        hours = {_moment(hour, unit=_SECOND): _number(count) for hour, count in _pairs(fields)}
         return tuple(HourCount(hour, hours[hour]) for hour in sorted(hours) if since <= hour < until)
 
     async def last_use(self, key_ids: Iterable[str]) -> Mapping[str, LastUse]:
@@ -81,7 +82,7 @@ class RedisJournal:
         ]
         for raw, key_id in zip(_flat(await self._wire.read(*commands)), asked, strict=True):
             if raw is not None:
-                found[key_id] = last_use_of(raw)
+                found[key_id] = _last_use_of(raw)
         return found
 
     async def forget_uses(self, key_id: str) -> None:
@@ -176,7 +177,7 @@ class RedisJournal:
 
     async def _prune_uses(self, before: datetime) -> int:
         pruned = 0
-        hour = -(-micros(before) // _HOUR_SECOND)  # rounded up: an hour that starts within this second is before it
+        hour = -(-micros(before) // _SECOND)  # rounded up: an hour that starts within this second is before it
         while True:
             (names,) = await self._wire.read(
                 ("ZRANGEBYSCORE", self._own("usage"), "-inf", f"({hour}", "LIMIT", 0, _BATCH)
@@ -207,10 +208,18 @@ class RedisJournal:
         return int(count)
 
 
-def last_use_of(raw: bytes) -> LastUse:
+def _last_use_of(raw: bytes) -> LastUse:
     """What a field of ``last_use`` says; raises ``StoreCorrupt``."""
     last, _, previous = raw.partition(b" ")
-    return LastUse(time_of(_number(last)), time_of(_number(previous)) if previous else None)
+    return LastUse(_moment(last), _moment(previous) if previous else None)
+
+
+def _moment(raw: bytes, *, unit: int = 1) -> datetime:
+    """``raw`` times ``unit`` microseconds after the epoch."""
+    try:
+        return time_of(_number(raw) * unit)
+    except OverflowError:
+        raise StoreCorrupt("a stored time is not in the calendar") from None
 
 
 def _number(raw: bytes) -> int:
@@ -230,18 +239,18 @@ def _flat(lists: list[list[bytes | None]]) -> list[bytes | None]:
 
 def _entry_to_json(entry: AuditEntry) -> bytes:
     values = {name: getattr(entry, name) for name in AuditEntry.__slots__}
-    values["at"] = entry.at.astimezone(UTC).isoformat(timespec="microseconds")
+    values["at"] = text_of_time(entry.at)
     return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _entry_of(fields: list[bytes]) -> AuditEntry:
     try:
         values: dict[str, Any] = json.loads(dict(_pairs(fields))[b"entry"])
-        values["at"] = datetime.fromisoformat(values["at"]).astimezone(UTC)
+        values["at"] = time_of_text(values["at"])
         entry = AuditEntry(**values)
         if not all(type(getattr(entry, name)) is kind for name, kind in _KINDS.items()):
             raise TypeError  # noqa: TRY301 - every defect is the same to the caller
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise StoreCorrupt("a stored audit entry cannot be decoded") from None
     return entry
 
@@ -250,7 +259,7 @@ def _head_of(raw: bytes) -> AuditHead:
     try:
         seq, entry_hash, pruned_seq, pruned_hash = json.loads(raw)
         return AuditHead(int(seq), str(entry_hash), int(pruned_seq), str(pruned_hash))
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise StoreCorrupt("a stored head of an audit chain cannot be decoded") from None
 
 

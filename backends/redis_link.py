@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from backends.errors import StoreUnavailable
-from backends.redis_connection import drop
+from backends.redis_connect import drop
 from backends.redis_errors import FAILURES, unavailable
 
 if TYPE_CHECKING:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from backends.codec import record_from_json
 from backends.errors import StoreCorrupt
-from backends.paging import check_limit, page_of
+from backends.paging import check_limit, page_of, readable_page
 from backends.records import KeyFilter, Page
 from backends.redis_connection import checked
-from backends.redis_journal import last_use_of
-from backends.redis_records import Switches, decode_record, import_of, organization_from_json
+from backends.redis_records import Switches, import_of, organization_from_json
 from backends.redis_scripts import LIST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
+    from backends.journal import Journal
     from backends.records import KeyRecord, Organization
     from backends.redis_connection import Wire
     from backends.redis_keys import Names
@@ -36,9 +34,10 @@ _MOST_READ: Final = 5_000
 class Listing:
     """The contract's methods that read many keys or organizations."""
 
-    def __init__(self, wire: Wire, names: Names) -> None:
+    def __init__(self, wire: Wire, names: Names, journal: Journal) -> None:
         self._wire = wire
         self._names = names
+        self._journal = journal
 
     async def list_keys(self, *, where: KeyFilter, after: str, limit: int) -> Page[KeyRecord]:
         """See the contract."""
@@ -50,8 +49,12 @@ class Listing:
         hidden: set[str] = set()
         for _ in range(_MOST_READ // _STEP):
             last, records = await self._step(zset, after, step, hidden)
-            used = await self._last_use(records) if where.last_used_before is not None else {}
-            found += [record for record in records if where.matches(record, used.get(record.key_id))]
+            asked = [record.key_id for record in records] if where.last_used_before is not None else []
+            uses = await self._journal.last_use(asked) if asked else {}
+            for record in records:
+                use = uses.get(record.key_id)
+                if where.matches(record, None if use is None else use.last_used_at):
+                    found.append(record)
             if last is None or len(found) > limit:
                 return page_of(found[: limit + 1], limit, cursor=lambda record: record.key_id)
             after = last
@@ -66,9 +69,10 @@ class Listing:
         if not names:
             return Page((), None)
         (found,) = await self._wire.read(("HMGET", self._names.own("organizations"), *names))
-        after = names[limit - 1].decode() if len(names) > limit else None
-        organizations = [item for raw in found[:limit] if raw is not None for item in _organizations(raw)]
-        return Page(tuple(organizations), after)
+        rows = list(zip(names, found, strict=True))  # what a hand has deleted is ``None``, which cannot be read either
+        return readable_page(
+            rows, limit, lambda row: organization_from_json(row[1]), cursor=lambda row: row[0].decode()
+        )
 
     async def _step(self, zset: str, after: str, count: int, hidden: set[str]) -> tuple[str | None, list[KeyRecord]]:
         """Some records in order, and the last identifier that was looked at: ``None`` where no more follow.
@@ -92,22 +96,6 @@ class Listing:
                     records += _decoded(raw, key_id)
         return (key_ids[-1].decode() if len(key_ids) == count else None), records
 
-    async def _last_use(self, records: list[KeyRecord]) -> Mapping[str, datetime]:
-        key_ids = [record.key_id for record in records]
-        if not key_ids:
-            return {}
-        (found,) = await self._wire.read(("HMGET", self._names.own("last_use"), *key_ids))
-        return {
-            key_id: last_use_of(raw).last_used_at for key_id, raw in zip(key_ids, found, strict=True) if raw is not None
-        }
-
-
-def _organizations(raw: bytes) -> list[Organization]:
-    try:
-        return [organization_from_json(raw)]
-    except StoreCorrupt:
-        return []
-
 
 def _from(after: str | None) -> str:
     return f"({after}" if after else "-"
@@ -116,7 +104,7 @@ def _from(after: str | None) -> str:
 def _decoded(raw: bytes, key_id: str) -> list[KeyRecord]:
     """The record, or nothing where it cannot be decoded or is another one."""
     try:
-        record = decode_record(raw)
+        record = record_from_json(raw)
     except StoreCorrupt:
         return []
     return [record] if record.key_id == key_id else []

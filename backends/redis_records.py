@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from backends.codec import record_from_json, record_to_json
+from backends.codec import record_to_json
 from backends.errors import StoreCorrupt, StoreNotReady, StoreUnfit
 from backends.records import KeyRecord, KeyState, Organization
 
@@ -22,7 +22,6 @@ __all__ = [
     "SCHEMA",
     "Epochs",
     "Switches",
-    "decode_record",
     "encode_record",
     "expiry_of",
     "import_of",
@@ -50,8 +49,8 @@ def time_of(number: int) -> datetime:
     return _EPOCH + number * _MICROSECOND
 
 
-def schema_of(marker: bytes) -> tuple[int, str]:
-    """Schema and epoch id of a marker; raises ``StoreNotReady`` where it is none."""
+def _schema_of(marker: bytes) -> int:
+    """Of a marker; raises ``StoreNotReady`` where it is none."""
     try:
         value = json.loads(marker)
         schema, epoch = value["schema"], value["epoch"]
@@ -59,7 +58,7 @@ def schema_of(marker: bytes) -> tuple[int, str]:
         schema, epoch = None, None
     if type(schema) is not int or type(epoch) is not str:
         raise StoreNotReady("redis: the epoch marker is damaged: run gatekey migrate")
-    return schema, epoch
+    return schema
 
 
 class Epochs:
@@ -79,7 +78,7 @@ class Epochs:
                 "redis: the epoch marker is missing, so nothing that the server says is believed: it was never prepared"
                 " (run gatekey migrate), was wiped, lost its data at a restart, or the database number is wrong"
             )
-        schema, _ = schema_of(marker)
+        schema = _schema_of(marker)
         if schema != SCHEMA:
             what = "run gatekey migrate" if schema < SCHEMA else "update Gatekey"
             raise StoreUnfit(f"redis: the store has schema {schema}, this version of Gatekey needs {SCHEMA}: {what}")
@@ -112,7 +111,10 @@ class Switches:
 
 
 def encode_record(record: KeyRecord, *, import_id: str | None = None) -> bytes:
-    """The stored form; ``import_id`` marks it as not existing as long as that import is under way."""
+    """The stored form; ``import_id`` marks it as not existing as long as that import is under way.
+
+    Its inverse is the codec's, which passes over the mark.
+    """
     text = record_to_json(record)
     return (text if import_id is None else f'{text[:-1]},"import":"{import_id}"}}').encode()
 
@@ -121,11 +123,6 @@ def import_of(raw: bytes) -> str | None:
     """The import that wrote this record."""
     match = _IMPORT.search(raw, max(0, len(raw) - 32))
     return None if match is None else match[1].decode()
-
-
-def decode_record(raw: bytes, *, api_key: str | None = None) -> KeyRecord:
-    """Inverse of ``encode_record``; raises ``StoreCorrupt``."""
-    return record_from_json(raw, api_key=api_key)
 
 
 def expiry_of(record: KeyRecord) -> bytes:

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import ReadOnlyError, ResponseError
 
+from backends.elapsed import elapsed_clock
 from backends.errors import StoreUnavailable
 from backends.records import Origin
 from backends.redis_announcements import Announcements
-from backends.redis_connection import check_server
+from backends.redis_connect import check_server
 from backends.redis_errors import FAILURES, unavailable
 from backends.redis_link import Link
 
@@ -45,7 +46,6 @@ _LOG_PAGE: Final = 1_000
 _NOT_TRACKED: Final = (
     "redis: the server refuses CLIENT TRACKING, so changes made by hand are noticed only when cached keys expire"
 )
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the first also runs while a machine sleeps
 
 _log = logging.getLogger(__name__)
 
@@ -161,10 +161,10 @@ class _Watcher:
         """One sign of life, there and back; whoever has waited for one to be sent hears of it."""
         self._wake.clear()
         waiting, self._waiting = self._waiting, []
-        sent = time.clock_gettime(_CLOCK)
+        sent = elapsed_clock()
         try:
             async with asyncio.timeout(_MISSING):
-                back = announcements.expect(sent, lambda: time.clock_gettime(_CLOCK))
+                back = announcements.expect(sent, elapsed_clock)
                 check_server(await link.call("HELLO"))  # a primary may become a copy under its connections
                 await link.call("PUBLISH", self._alive, b"%r" % sent)
                 await link.until(back)

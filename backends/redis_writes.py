@@ -10,14 +10,13 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from backends.errors import Conflict, NotFound, StoreCorrupt, StoreUnavailable, VersionConflict
-from backends.records import KeyState
+from backends.codec import record_from_json
+from backends.errors import Conflict, NotFound, StoreCorrupt, StoreUnavailable
 from backends.redis_connection import checked
 from backends.redis_errors import is_wrong_type
 from backends.redis_keys import address_of
 from backends.redis_records import (
     Switches,
-    decode_record,
     encode_record,
     expiry_of,
     import_of,
@@ -25,16 +24,17 @@ from backends.redis_records import (
     organization_to_json,
 )
 from backends.redis_scripts import ADD, ADD_ORGANIZATION, REMOVE, SWAP, SWITCH_ORGANIZATION
+from backends.rules import check_replacement, check_state
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backends.records import KeyRecord, Organization, SecretHash
+    from backends.records import KeyRecord, KeyState, Organization, SecretHash
     from backends.redis_connection import Wire
     from backends.redis_imports import Imports
     from backends.redis_keys import Names
 
-__all__ = ["Held", "Writes"]
+__all__ = ["Writes"]
 
 _ATTEMPTS: Final = 100
 _WAITS: Final = 40
@@ -42,7 +42,7 @@ _PAUSE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class _Held:
     """A record as it was read, with where and in which form it is stored."""
 
     record: KeyRecord
@@ -58,7 +58,7 @@ class Writes:
         self._names = names
         self._imports = imports
 
-    async def held(self, key_id: str) -> Held:
+    async def held(self, key_id: str) -> _Held:
         """The key with this identifier; raises ``NotFound`` and ``StoreCorrupt``."""
         listed, address = await self._wire.read(
             ("GET", self._names.own("disabled")), ("HGET", self._names.own("ids"), key_id)
@@ -70,10 +70,10 @@ class Writes:
             raise StoreCorrupt("the stored key is no text")
         if checked(raw) is None or import_of(raw) in Switches.decode(listed).imports:
             raise NotFound("there is no such key")
-        record = decode_record(raw)
+        record = record_from_json(raw)
         if record.key_id != key_id or address_of(record.api_key) != address:
             raise StoreCorrupt("the stored key is another one than its place says")
-        return Held(record, address, raw)
+        return _Held(record, address, raw)
 
     async def add(self, record: KeyRecord) -> None:
         """See the contract. Where an import under way has the key it waits for what becomes of that."""
@@ -103,12 +103,14 @@ class Writes:
         for _ in range(_ATTEMPTS):
             held = await self.held(record.key_id)
             current = held.record
-            if current.version != expected_version:
-                raise VersionConflict("the key was changed meanwhile")
-            if (record.api_key, record.organization_id) != (current.api_key, current.organization_id):
-                raise Conflict("a key's api_key and organization are fixed")
-            if current.state is KeyState.REVOKED and record.state is not KeyState.REVOKED:
-                raise Conflict("a revoked key stays revoked")
+            check_replacement(
+                record,
+                expected_version=expected_version,
+                api_key=current.api_key,
+                organization_id=current.organization_id,
+                state=current.state,
+                version=current.version,
+            )
             stored = replace(record, version=current.version + 1)
             if await self._swap(held, stored):
                 return stored
@@ -121,8 +123,7 @@ class Writes:
             current = held.record
             if current.state is state:
                 return False
-            if current.state is KeyState.REVOKED:
-                raise Conflict("a revoked key stays revoked")
+            check_state(current.state, state)
             if await self._swap(held, replace(current, state=state, updated_at=now, version=current.version + 1)):
                 return True
         raise _busy()
@@ -177,7 +178,7 @@ class Writes:
                 return True
         raise _busy()
 
-    async def _swap(self, held: Held, record: KeyRecord) -> bool:
+    async def _swap(self, held: _Held, record: KeyRecord) -> bool:
         """``False`` where the key is not as it was read any more."""
         status, *_ = await self._wire.run(
             SWAP,

@@ -54,7 +54,7 @@ class SqliteKeyStore:
     name = "sqlite"
 
     def __init__(self, path: Path) -> None:
-        path = Path.cwd() / path
+        path = Path.cwd() / path  # also when the process changes its folder later
         self._keys = DatabaseFile(path)
         self._history = DatabaseFile(path.with_name(f"{path.name}.history"))
         self._pools: Pools | None = None
@@ -220,8 +220,8 @@ class SqliteKeyStore:
     async def _look(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
         return await self._check_open().lookups.run(lambda link: call(link.ready()), limit=_READ_LIMIT)
 
-    async def _read(self, call: Callable[[sqlite3.Connection], _T], *, limit: float = _LISTING_LIMIT) -> _T:
-        return await self._check_open().listings.run(lambda link: call(link.ready()), limit=limit)
+    async def _read(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
+        return await self._check_open().listings.run(lambda link: call(link.ready()), limit=_LISTING_LIMIT)
 
     async def _write(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
         def written(link: Link) -> _T:
@@ -236,8 +236,9 @@ class SqliteKeyStore:
             watcher.poke()
         return result
 
-    async def _run_history(self, call: Callable[[Link], _T]) -> _T:
-        return await self._check_open().history.run(call, limit=_WRITE_LIMIT, settle=True)
+    async def _run_history(self, call: Callable[[Link], _T], *, bulk: bool = False) -> _T:
+        limit = _BULK_LIMIT if bulk else _WRITE_LIMIT
+        return await self._check_open().history.run(call, limit=limit, settle=True)
 
 
 if TYPE_CHECKING:

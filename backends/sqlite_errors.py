@@ -15,7 +15,7 @@ from backends.errors import Conflict, NotFound, StoreError, StoreNotReady, Store
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["StoreBusy", "store_error", "translated"]
+__all__ = ["StoreBusy", "translated"]
 
 _PRIMARY: Final = 0xFF  # the low byte of an extended result code
 
@@ -30,14 +30,14 @@ def translated() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise store_error(error) from error
+        raise _store_error(error) from error
     except OSError as error:  # its text holds the path
         raise StoreUnavailable(f"the SQLite file cannot be used: {error.strerror or 'I/O error'}") from None
     except UnicodeEncodeError:  # its text holds the value
         raise ValueError("text with a lone surrogate cannot be stored") from None
 
 
-def store_error(error: sqlite3.Error) -> StoreError:
+def _store_error(error: sqlite3.Error) -> StoreError:
     """The contract's error for one of ``sqlite3``."""
     code = getattr(error, "sqlite_errorcode", None)  # absent where the module itself raised
     if code is None:

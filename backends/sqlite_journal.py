@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import astuple, fields
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from backends.codec import text_of_time, time_of_text
 from backends.errors import Conflict, StoreCorrupt
 from backends.journal import AuditEntry, AuditHead, Claim, HourCount, LastUse
 from backends.paging import check_limit, page_of
-from backends.sqlite_rows import comparable, text_of_time, time_of_text
+from backends.sqlite_rows import comparable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,9 +49,9 @@ _T = TypeVar("_T")
 
 
 class _Run(Protocol):
-    """Runs a call on the thread of the history."""
+    """Runs a call on the thread of the history; ``bulk`` ones, which may touch all of it, have more time."""
 
-    def __call__(self, call: Callable[[Link], _T], /) -> Awaitable[_T]: ...
+    def __call__(self, call: Callable[[Link], _T], /, *, bulk: bool = False) -> Awaitable[_T]: ...
 
 
 class SqliteJournal:
@@ -134,7 +135,7 @@ class SqliteJournal:
     async def audit_chains(self) -> tuple[str, ...]:
         """See the contract."""
         query = "SELECT organization_id FROM audit_heads UNION SELECT organization_id FROM audit ORDER BY 1"
-        rows = await self._run(lambda link: link.ready().execute(query).fetchall())
+        rows = await self._run(lambda link: link.ready().execute(query).fetchall(), bulk=True)
         return tuple(organization_id for (organization_id,) in rows)
 
     async def claim(self, name: str, fingerprint: str, *, now: datetime, until: datetime) -> Claim | None:
@@ -177,7 +178,7 @@ class SqliteJournal:
                     pruned += sum(_prune_chain(connection, chain, text_of_time(audit_before)) for (chain,) in chains)
                 return pruned
 
-        return await self._run(write)
+        return await self._run(write, bulk=True)
 
     async def _execute(self, statement: str, values: tuple[Any, ...]) -> None:
         def write(link: Link) -> None:
@@ -227,9 +228,9 @@ def _text(time: datetime | None) -> str | None:
 def _time(text: str) -> datetime:
     try:
         return time_of_text(text)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, OverflowError):
         raise StoreCorrupt("a time in the history is wrong") from None
 
 
 if TYPE_CHECKING:
-    _conforms: Journal = SqliteJournal(lambda call: call)
+    _conforms: type[Journal] = SqliteJournal

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from backends.codec import text_of_time
 from backends.errors import NotFound, StoreCorrupt, StoreNotReady
-from backends.records import FoundKey, KeyState, Page
+from backends.paging import readable_page
+from backends.records import FoundKey, KeyState
 from backends.sqlite_rows import (
     KEY_COLUMNS,
     ORGANIZATION_COLUMNS,
     comparable,
     key_of_row,
     organization_of_row,
-    text_of_time,
 )
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
-    from typing import TypeVar
 
-    from backends.records import KeyFilter, KeyRecord, Organization
-
-    T = TypeVar("T")
+    from backends.records import KeyFilter, KeyRecord, Organization, Page
 
 __all__ = [
     "check_marker",
@@ -97,7 +95,7 @@ def list_keys(connection: sqlite3.Connection, where: KeyFilter, *, after: str, l
         values.append(text_of_time(where.last_used_before))
     query = f"SELECT {_KEY} FROM api_keys k WHERE {' AND '.join(conditions)} ORDER BY k.key_id LIMIT ?"  # noqa: S608 - likewise
     rows = connection.execute(query, (*values, limit + 1)).fetchall()
-    return _page(rows, limit, key_of_row)
+    return readable_page(rows, limit, key_of_row, cursor=lambda row: comparable(row[0]))
 
 
 def count_keys(connection: sqlite3.Connection, now: datetime) -> Mapping[str, int]:
@@ -122,19 +120,7 @@ def list_organizations(connection: sqlite3.Connection, *, after: str, limit: int
     """See ``KeyStore.list_organizations``."""
     query = f"SELECT {_ORGANIZATION} FROM organizations WHERE organization_id > ? ORDER BY organization_id LIMIT ?"  # noqa: S608 - our own names
     rows = connection.execute(query, (comparable(after), limit + 1)).fetchall()
-    return _page(rows, limit, organization_of_row)
-
-
-def _page(rows: Sequence[Sequence[Any]], limit: int, read: Callable[[Sequence[Any]], T]) -> Page[T]:
-    """Of rows whose first column is the cursor; those that cannot be read are left out, and the cursor passes them."""
-    items = []
-    for row in rows[:limit]:
-        try:
-            items.append(read(row))
-        except StoreCorrupt:
-            continue
-    cursors = (row[0] for row in reversed(rows[:limit]) if comparable(row[0]) is not None)
-    return Page(tuple(items), next(cursors, None) if len(rows) > limit else None)
+    return readable_page(rows, limit, organization_of_row, cursor=lambda row: comparable(row[0]))
 
 
 def _check_marker(marker: object) -> None:

@@ -7,11 +7,10 @@ One width makes times comparable as text. What a row holds may have been written
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from backends.codec import record_from_values, record_to_values
+from backends.codec import TIMES, record_from_values, record_to_values, text_of_time, time_of_text
 from backends.errors import StoreCorrupt
 from backends.records import KeyRecord, Organization
 
@@ -26,8 +25,6 @@ __all__ = [
     "organization_of_row",
     "row_of_key",
     "row_of_organization",
-    "text_of_time",
-    "time_of_text",
 ]
 
 KEY_COLUMNS: Final = KeyRecord.__slots__
@@ -35,7 +32,6 @@ ORGANIZATION_COLUMNS: Final = ("organization_id", "is_active", "name", "created_
 
 _LISTS: Final = ("domains", "scopes", "origins", "networks")
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_TIMES: Final = ("previous_expires_at", "rotated_at", "expires_at", "created_at", "updated_at")
 
 
 def comparable(text: str) -> str | None:
@@ -45,19 +41,6 @@ def comparable(text: str) -> str | None:
     except UnicodeEncodeError:
         return None
     return text
-
-
-def text_of_time(time: datetime) -> str:
-    """``2026-01-02T03:04:05.000006+00:00``."""
-    return (time if time.tzinfo is UTC else time.astimezone(UTC)).isoformat(timespec="microseconds")
-
-
-def time_of_text(text: Any) -> datetime:
-    """Inverse of ``text_of_time``, in whatever form of ISO 8601 with a zone; raises ``ValueError`` or ``TypeError``."""
-    time = datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return time.astimezone(UTC)
 
 
 @lru_cache(64)  # keys of an import have much in common
@@ -70,7 +53,7 @@ def row_of_key(record: KeyRecord) -> tuple[Any, ...]:
     values = record_to_values(record)
     for name in _LISTS:
         values[name] = _text_of_list(values[name])
-    for name in _TIMES:
+    for name in TIMES:
         if values[name] is not None:
             values[name] = text_of_time(values[name])
     values["critical"] = int(record.critical)
@@ -82,7 +65,7 @@ def key_of_row(row: Sequence[Any]) -> KeyRecord:
     values = dict(zip(KEY_COLUMNS, row, strict=True))
     for name in _LISTS:
         values[name] = _read(values, name, json.loads)
-    for name in _TIMES:
+    for name in TIMES:
         if values[name] is not None:
             values[name] = _read(values, name, time_of_text)
     values["critical"] = _read(values, "critical", _switch)

@@ -16,9 +16,9 @@ from backends.errors import StoreNotReady, StoreUnfit
 if TYPE_CHECKING:
     from backends.sqlite_file import DatabaseFile
 
-__all__ = ["HISTORY", "KEYS", "NOW", "Schema", "check_schema", "prepare"]
+__all__ = ["HISTORY", "KEYS", "Schema", "check_schema", "prepare"]
 
-NOW: Final = "(julianday('now') - 2440587.5) * 86400.0"
+_NOW: Final = "(julianday('now') - 2440587.5) * 86400.0"
 """SQL for seconds since the Unix epoch, with milliseconds; ``unixepoch('subsec')`` is younger than Debian 12."""
 
 _KEPT_CHANGES: Final = 10_000
@@ -45,7 +45,7 @@ class Schema:
 
 def _trigger(name: str, event: str, api_key: str) -> str:
     """Writes one row of ``changes``; without an ``api_key`` it says that everything may have changed."""
-    row = f"INSERT INTO changes (at, api_key) VALUES ({NOW}, {api_key})"  # noqa: S608 - our own expressions
+    row = f"INSERT INTO changes (at, api_key) VALUES ({_NOW}, {api_key})"  # noqa: S608 - our own expressions
     return f"CREATE TRIGGER {name} AFTER {event} BEGIN {row}; END"
 
 
@@ -90,12 +90,12 @@ _KEYS_1: Final = (
     # REPLACE takes a row away without its DELETE trigger, so whoever is about to be overwritten is told of before
     f"""CREATE TRIGGER key_overwritten BEFORE INSERT ON api_keys
     WHEN EXISTS (SELECT 1 FROM api_keys WHERE key_id = NEW.key_id AND api_key <> NEW.api_key) BEGIN
-        INSERT INTO changes (at, api_key) SELECT {NOW}, api_key FROM api_keys WHERE key_id = NEW.key_id;
+        INSERT INTO changes (at, api_key) SELECT {_NOW}, api_key FROM api_keys WHERE key_id = NEW.key_id;
     END""",  # noqa: S608 - our own expression
     f"""CREATE TRIGGER organization_overwritten BEFORE INSERT ON organizations
     WHEN NOT EXISTS (SELECT 1 FROM meta WHERE name = 'bulk')
         AND EXISTS (SELECT 1 FROM organizations WHERE organization_id = NEW.organization_id) BEGIN
-        INSERT INTO changes (at, api_key) VALUES ({NOW}, NULL);
+        INSERT INTO changes (at, api_key) VALUES ({_NOW}, NULL);
     END""",  # noqa: S608 - as above
     _trigger("key_deleted", "DELETE ON api_keys", "OLD.api_key"),
     _trigger("organization_changed", "UPDATE ON organizations", "NULL"),
@@ -111,6 +111,7 @@ _HISTORY_1: Final = (
     f"""CREATE TABLE usage_hours (
         key_id TEXT NOT NULL, hour TEXT NOT NULL, uses INTEGER NOT NULL, PRIMARY KEY (key_id, hour)
     ) {_STRICT_WITHOUT_ROWID}""",
+    "CREATE INDEX usage_hours_by_hour ON usage_hours (hour)",  # or clearing away would read all of them
     f"""CREATE TABLE last_uses (
         key_id TEXT PRIMARY KEY NOT NULL, last_used_at TEXT NOT NULL, previous_secret_used_at TEXT
     ) {_STRICT_WITHOUT_ROWID}""",

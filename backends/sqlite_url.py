@@ -13,7 +13,7 @@ _FORMS: Final = "sqlite:///relative.db or sqlite:////absolute.db"
 
 
 def path_of_url(url: str) -> Path:
-    """The absolute path; raises ``ValueError``, whose message repeats nothing of the URL but the name of an option."""
+    """The path as it is written; raises ``ValueError``, whose message repeats nothing of the URL but the name of an option."""
     place, _, query = url.removeprefix("sqlite://").partition("?")
     if query:
         option = re.split("[=&]", query, maxsplit=1)[0]
@@ -26,4 +26,4 @@ def path_of_url(url: str) -> Path:
         raise ValueError(f"sqlite:// keeps keys in a file: {_FORMS}; the store that forgets them is memory://")
     if not name or name.endswith("/") or not name.isprintable():
         raise ValueError(f"sqlite:// must name a file: {_FORMS}")
-    return Path.cwd() / name
+    return Path(name)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from backends.elapsed import elapsed_clock
 from backends.errors import StoreError, StoreNotReady, StoreUnavailable
 from backends.records import Origin
 from backends.sqlite_errors import StoreBusy, translated
@@ -46,11 +46,6 @@ _NEWS: Final = f"""
             SELECT at, api_key FROM changes WHERE id > ? ORDER BY id LIMIT {_MANY}
         ))
 """  # noqa: S608 - a number of our own
-
-
-def _boot_time() -> float:
-    """Seconds by a clock that runs on while the machine sleeps, where there is one."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class _Change(NamedTuple):
@@ -124,7 +119,7 @@ class Watcher:
 
     def _poll(self, waiting: list[asyncio.Future[None]]) -> float:
         """Read, and have told what there is to tell; returns the seconds until the next time."""
-        read_at = _boot_time()
+        read_at = elapsed_clock()
         try:
             with translated():
                 changes = self._read(self._link.ready(), read_at)
@@ -169,7 +164,7 @@ class Watcher:
                 self._listener.everything_changed(at=at, origin=origin)
             else:
                 self._listener.key_changed(api_key, at=at, origin=origin)
-        self._listener.heartbeat(delay=_boot_time() - read_at)
+        self._listener.heartbeat(delay=elapsed_clock() - read_at)
         self._settle(waiting)
 
     def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:

@@ -9,16 +9,17 @@ from dataclasses import replace as replaced
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from backends.errors import Conflict, NotFound, VersionConflict
-from backends.records import KeyState
-from backends.sqlite_rows import KEY_COLUMNS, comparable, row_of_key, row_of_organization, text_of_time
+from backends.codec import text_of_time
+from backends.errors import Conflict, NotFound
+from backends.rules import check_replacement, check_state
+from backends.sqlite_rows import KEY_COLUMNS, comparable, row_of_key, row_of_organization
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from backends.records import KeyRecord, Organization, SecretHash
+    from backends.records import KeyRecord, KeyState, Organization, SecretHash
 
 __all__ = [
     "add",
@@ -74,11 +75,14 @@ def replace(connection: sqlite3.Connection, record: KeyRecord, *, expected_versi
     if row is None:
         raise NotFound("there is no such key")
     api_key, organization_id, state, version = row
-    if version != expected_version:
-        raise VersionConflict("the key was changed meanwhile")
-    if (record.api_key, record.organization_id) != (api_key, organization_id):
-        raise Conflict("a key's api_key and organization are fixed")
-    _check_not_revoked(state, record.state)
+    check_replacement(
+        record,
+        expected_version=expected_version,
+        api_key=api_key,
+        organization_id=organization_id,
+        state=state,
+        version=version,
+    )
     stored = replaced(record, version=expected_version + 1)
     connection.execute(_REPLACE_KEY, (*row_of_key(stored), record.key_id))
     return stored
@@ -91,7 +95,7 @@ def set_state(connection: sqlite3.Connection, key_id: str, state: KeyState, *, n
         raise NotFound("there is no such key")
     if row[0] == state.value:
         return False
-    _check_not_revoked(row[0], state)
+    check_state(row[0], state)
     statement = "UPDATE api_keys SET state = ?, updated_at = ?, version = version + 1 WHERE key_id = ?"
     connection.execute(statement, (state.value, text_of_time(now), key_id))
     return True
@@ -130,11 +134,6 @@ def _check_organization(connection: sqlite3.Connection, organization_id: str) ->
     query = "SELECT 1 FROM organizations WHERE organization_id = ?"
     if connection.execute(query, (comparable(organization_id),)).fetchone() is None:
         raise NotFound("there is no such organization")
-
-
-def _check_not_revoked(stored: Any, wanted: KeyState) -> None:
-    if stored == KeyState.REVOKED.value and wanted is not KeyState.REVOKED:
-        raise Conflict("a revoked key stays revoked")
 
 
 def _batches(records: Iterable[KeyRecord]) -> Iterable[list[KeyRecord]]:

@@ -9,7 +9,7 @@ import pytest
 
 from backends.errors import Conflict, NotFound, StoreUnavailable
 from backends.records import FoundKey, KeyState
-from backends.redis_scripts import BEGIN_IMPORT, COMMIT_IMPORT, STAGE
+from backends.redis_import_scripts import BEGIN_IMPORT, COMMIT_IMPORT, STAGE
 from tests.support.clock import START
 from tests.support.keys import make_key, make_organization
 from tests.support.redis_kind import by_hand, kind_named

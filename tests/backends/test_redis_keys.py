@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backends.codec import record_from_json
 from backends.errors import StoreCorrupt, StoreNotReady, StoreUnfit
 from backends.records import KeyState
 from backends.redis_keys import BUCKETS, Names, address_of, bucket_of
@@ -18,7 +19,6 @@ from backends.redis_records import (
     SCHEMA,
     Epochs,
     Switches,
-    decode_record,
     encode_record,
     expiry_of,
     import_of,
@@ -172,7 +172,7 @@ def test_a_record_of_an_import_names_it_and_is_otherwise_the_same(name: str) -> 
     """No text inside a record can pass for it."""
     record = make_key("one", name=name, metadata='{"import":"0123456789abcdef"}')
     plain, marked = encode_record(record), encode_record(record, import_id="00ff00ff00ff00ff")
-    assert decode_record(plain) == decode_record(marked) == record
+    assert record_from_json(plain) == record_from_json(marked) == record
     assert import_of(plain) is None
     assert import_of(marked) == "00ff00ff00ff00ff"
 
@@ -223,7 +223,7 @@ def test_a_broken_organization_is_corrupt(raw: Callable[[], bytes]) -> None:
 def test_no_bytes_raise_anything_of_their_own(raw: bytes) -> None:
     """Whatever somebody has put there by hand."""
     for read in (
-        decode_record,
+        record_from_json,
         organization_from_json,
         Switches.decode,
         lambda raw: Epochs(lambda: None).check(0, raw),

@@ -140,6 +140,15 @@ async def test_switching_an_organization_is_told_once(hand: Hand) -> None:
         assert recorder.events.count(EVERYTHING) == 1
 
 
+async def test_an_organization_that_is_added_switched_off_is_not_told(hand: Hand) -> None:
+    """Though it stands in every bucket's list from then on: it has no keys yet. What a hand does to a list is told still."""
+    async with watching(hand.store) as recorder:
+        await hand.store.add_organization(make_organization("off", is_active=False))
+        assert await recorder.changes(hand.store) == set()
+        hand.ask("SET", hand.marker("one").replace(b"epoch", b"disabled"), '["off","acme"]')
+        await recorder.until(EVERYTHING)
+
+
 # -- what is behind them ------------------------------------------------------------------------------------------------------
 
 
