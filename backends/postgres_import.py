@@ -1,7 +1,8 @@
 """Many keys in one transaction: what is there already is looked up, the rest goes in by COPY, one message tells of it.
 
 The rules are those of ``backends.memory``, record by record in their order, so that the first bad record is the error.
-Who takes an identifier in between makes the transaction fail; the pool then runs it again, and it looks again.
+Imports wait for one another; whoever else takes an identifier in between makes the transaction fail, and the pool runs it
+again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ class Import:
         self._records = list(records)
 
     async def __call__(self, connection: Any) -> int:
-        """The number of keys that were new."""
+        """The number of keys that were new.
+
+        One import at a time: those that meet would wait for one another's keys in a circle, or find them taken.
+        """
+        await connection.execute(self._queries.lock_imports)
         organizations = await self._new_organizations(connection)
         keys = await self._new_keys(connection, {item.organization_id for item in organizations})
         if not organizations and not keys:

@@ -129,6 +129,7 @@ _SQL: Final = {
         JOIN {schema}.keys k ON asked.key_id COLLATE "C" = k.key_id""",
     "known_organizations": """
         SELECT organization_id FROM {schema}.organizations WHERE organization_id = ANY($1::text[])""",
+    "lock_imports": "SELECT pg_advisory_xact_lock(hashtextextended('gatekey import {schema}', 0))",
     "announce_everything": "SELECT {schema}.announce_everything()",
     "add_organization": """
         INSERT INTO {schema}.organizations (organization_id, is_active, name, created_at)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from backends.contract import KeyStore
+    from tests.support.postgres_kind import Connection
 
 POOL = 4
 ONE = FoundKey(make_key("one"), organization_is_active=True)
@@ -234,21 +235,45 @@ async def test_a_server_without_room_for_connections_is_named(store: PostgresKey
     assert await store.find("one") == ONE
 
 
-async def test_two_imports_that_meet_both_succeed(store: PostgresKeyStore) -> None:
-    """Whoever comes second finds the keys of the first one there already, whatever the order of their lines."""
-    records = [make_key(f"k{number}") for number in range(400)]
-    imports = [store.add_many([], records), store.add_many([], records[::-1]), store.add_many([], records[100:300])]
-    assert sum(await asyncio.gather(*imports)) == len(records)
+@asynccontextmanager
+async def taken(server: PostgresServer, api_key: str) -> AsyncIterator[Connection]:
+    """A transaction of somebody else's, in which the handle is taken; it has not ended yet."""
+    fields = f'{{"api_key": "{api_key}", "key_id": "key_of_somebody"}}'
+    async with psql(server.url()) as other:
+        await other.execute(
+            f"BEGIN; INSERT INTO faults.keys SELECT (jsonb_populate_record(one, '{fields}')).* FROM faults.keys one"  # noqa: S608 - ours
+        )
+        yield other
 
 
-async def test_an_import_that_meets_another_transaction_is_whole_or_nothing(
-    store: PostgresKeyStore, server: PostgresServer
+async def held_up(connection: Connection, number: int) -> None:
+    """Return once so many of the store's statements wait for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'gatekey' AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(10):
+        while await connection.fetchval(waiting) != number:  # noqa: ASYNC110 - the server tells nobody of it
+            await asyncio.sleep(0.005)
+
+
+async def test_imports_that_meet_all_succeed(store: PostgresKeyStore, server: PostgresServer) -> None:
+    """Side by side they would wait for one another's keys in a circle; whoever comes later finds them there already."""
+    records = [make_key(f"k{number}") for number in range(100)]
+    async with taken(server, "k50") as other, psql(server.url()) as looking:
+        imports = [asyncio.create_task(store.add_many([], lines)) for lines in (records, records[::-1], records)]
+        await held_up(looking, 3)
+        await other.execute("ROLLBACK")
+        assert sorted(await asyncio.gather(*imports)) == [0, 0, len(records)]
+
+
+@pytest.mark.parametrize(("end", "new"), [("COMMIT", 999), ("ROLLBACK", 1_000)])
+async def test_an_import_that_meets_another_transaction_waits_for_its_end(
+    store: PostgresKeyStore, server: PostgresServer, end: str, new: int
 ) -> None:
-    """Somebody takes one of its handles while it is under way."""
-    records = [make_key(f"k{number}") for number in range(5_000)]
-    add = store.add(make_key("k4999", key_id="key_of_somebody"))
-    new, _ = await asyncio.gather(store.add_many([], records), add)
-    async with psql(server.url()) as connection:
-        count = await connection.fetchval("SELECT count(*) FROM faults.keys")
-    assert count == new + 2
-    assert new in (4_999, 5_000 - 1)
+    """Somebody is about to take one of its handles: the rest goes in, and all of it where they change their mind."""
+    records = [make_key(f"k{number}") for number in range(1_000)]
+    async with taken(server, "k500") as other, psql(server.url()) as looking:
+        imported = asyncio.create_task(store.add_many([], records))
+        await held_up(looking, 1)
+        await other.execute(end)
+        assert await imported == new
+        count = "SELECT count(*), count(*) FILTER (WHERE key_id = 'key_of_somebody') FROM faults.keys"
+        assert tuple(await looking.fetchrow(count)) == (1 + 1_000, 1_000 - new)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +12,21 @@ from backends.journal import UsageCount
 from service.app import management
 from service.settings import load_settings
 from tests.support import leaks
+from tests.support.clock import START, FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from tests.cli.commands import Commands
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """The clock of every command here; it stands still, so that the texts about time are what they are."""
+    clock = FakeClock()
+    monkeypatch.setattr("service.app.SystemClock", lambda: clock)
+    return clock
 
 
 def rotate(gatekey: Commands, key_id: str, *options: str) -> Mapping[str, object]:
@@ -52,8 +62,7 @@ def test_both_secrets_work_after_a_rotation(gatekey: Commands) -> None:
     rotation = new["rotation"]
     assert isinstance(rotation, dict)
     assert rotation["grace_seconds"] == 86400
-    left = datetime.fromisoformat(rotation["previous_expires_at"]) - datetime.now(UTC)
-    assert timedelta(days=29) < left <= timedelta(days=30)
+    assert rotation["previous_expires_at"] == "2026-02-01T03:04:05Z"
     for secret in (made["secret_token"], new["secret_token"]):
         assert verdict(gatekey, made["api_key"], str(secret)) == "allowed"
 
@@ -63,11 +72,20 @@ def test_grace_and_limit_are_what_was_asked_for(gatekey: Commands) -> None:
     key_id = gatekey.create()["key_id"]
     text = gatekey.ok("keys", "rotate", key_id, "--grace", "90m", "--limit", "2d")
     assert "this once" in text
-    assert "works for 1 h after the new one's first use, at most until 20" in text
+    assert "works for 1 h after the new one's first use, at most until 2026-01-04" in text
     rotation = gatekey.document("keys", "show", key_id)["rotation"]
     assert rotation["grace_seconds"] == 5400
-    left = datetime.fromisoformat(rotation["previous_expires_at"]) - datetime.now(UTC)
-    assert timedelta(days=1) < left <= timedelta(days=2)
+    assert rotation["previous_expires_at"] == "2026-01-04T03:04:05Z"
+
+
+def test_the_old_secret_works_until_the_limit_and_no_longer(gatekey: Commands, clock: FakeClock) -> None:
+    """Where the new one is never used."""
+    made = gatekey.create()
+    rotate(gatekey, made["key_id"], "--limit", "2d")
+    clock.advance(2 * 86_400 - 1)
+    assert verdict(gatekey, made["api_key"], made["secret_token"]) == "allowed"
+    clock.advance(1)
+    assert verdict(gatekey, made["api_key"], made["secret_token"]) == "bad_secret"
 
 
 def test_a_grace_of_0_ends_the_old_secret_at_once(gatekey: Commands) -> None:
@@ -117,7 +135,7 @@ def test_options_that_exclude_each_other_are_wrong_usage(options: list[str], gat
     assert gatekey.document("keys", "show", key_id)["rotation"] is None
 
 
-def test_show_tells_who_still_uses_the_old_secret(gatekey: Commands) -> None:
+def test_show_tells_who_still_uses_the_old_secret(gatekey: Commands, clock: FakeClock) -> None:
     """And whether the new one is in use yet: then the old one can be cut."""
     key_id = gatekey.create()["key_id"]
     rotate(gatekey, key_id)
@@ -125,18 +143,20 @@ def test_show_tells_who_still_uses_the_old_secret(gatekey: Commands) -> None:
     assert "new secret    not used yet\n" in fresh
     assert "old secret    not used since the rotation\n" in fresh
     assert ", or 1 d after the first use of the new one" in fresh
-    now = datetime.now(UTC)
-    used(gatekey, key_id, last=now, previous=now)
+    clock.advance(60)
+    used(gatekey, key_id, last=clock.now(), previous=clock.now())
+    clock.advance(7)
     shown = gatekey.ok("keys", "show", key_id)
-    assert "last used     0 s ago\n" in shown or "last used     1 s ago\n" in shown
-    assert "old secret    old secret last used " in shown
-    assert gatekey.document("keys", "show", key_id)["rotation"]["previous_secret_used_at"] is not None
+    assert "last used     7 s ago\n" in shown
+    assert "old secret    old secret last used 7 s ago\n" in shown
+    rotation = gatekey.document("keys", "show", key_id)["rotation"]
+    assert rotation["previous_secret_used_at"] == "2026-01-02T03:05:05Z"
 
 
 def test_a_use_from_before_the_rotation_says_nothing_about_the_old_secret(gatekey: Commands) -> None:
     """It was a use of the one before."""
     key_id = gatekey.create()["key_id"]
-    before = datetime.now(UTC) - timedelta(minutes=3, seconds=5)
+    before = START - timedelta(minutes=3, seconds=59)
     used(gatekey, key_id, last=before, previous=before)
     rotate(gatekey, key_id)
     shown = gatekey.ok("keys", "show", key_id)

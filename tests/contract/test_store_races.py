@@ -117,7 +117,7 @@ async def race(network_kind: NetworkKind, metrics: Metrics) -> AsyncIterator[Rac
 CHANGES: dict[str, Callable[[KeyStore], Awaitable[object]]] = {
     "revoke": lambda store: store.set_state("key_one", KeyState.REVOKED, now=START),
     "delete": lambda store: store.delete("key_one"),
-    "rotate": lambda store: store.replace(make_key("one", secret="another-secret"), expected_version=1),
+    "rotate": lambda store: store.replace(make_key("one", secret="secret-after-rotation-7c2f"), expected_version=1),
     "switch the organization off": lambda store: store.set_organization_active("acme", is_active=False, now=START),
 }
 STEPS = ["before the request", "between request and reply", "after the reply"]

@@ -44,7 +44,9 @@ CHANGES: dict[str, tuple[Callable[[KeyStore], Awaitable[object]], str]] = {
     "disable": (lambda store: store.set_state("key_one", KeyState.DISABLED, now=START), "one"),
     "revoke": (lambda store: store.set_state("key_two", KeyState.REVOKED, now=START), "two"),
     "rehash": (
-        lambda store: store.rehash("key_one", old=make_key("one").secret, new=PEPPERS.hash("another-secret")),
+        lambda store: store.rehash(
+            "key_one", old=make_key("one").secret, new=PEPPERS.hash("secret-after-rotation-7c2f")
+        ),
         "one",
     ),
     "delete": (lambda store: store.delete("key_one"), "one"),
@@ -95,7 +97,7 @@ IDLE: dict[str, Callable[[KeyStore], Awaitable[object]]] = {
         "acme", is_active=True, now=START
     ),
     "rehash what is not there": lambda store: store.rehash(
-        "key_one", old=PEPPERS.hash("another-secret"), new=PEPPERS.hash("a-third-secret")
+        "key_one", old=PEPPERS.hash("secret-after-rotation-7c2f"), new=PEPPERS.hash("a-third-secret")
     ),
 }
 

@@ -41,9 +41,9 @@ TO_COME = ("csrf", "rate_limited", "quota_exceeded", "throttled")
 
 
 @contextmanager
-def _views(store: GatedStore | None = None) -> Iterator[LoggedGatekey]:
+def _views(store: GatedStore | None = None, environ: dict[str, str] | None = None) -> Iterator[LoggedGatekey]:
     """Gatekey with an async and a sync view of an application; the back end's own key is in the cache already."""
-    with logged_gatekey(LINES, store=store) as logged:
+    with logged_gatekey(LINES, store=store, environ=environ) as logged:
 
         @logged.app.get("/sync")
         @api_key_required
@@ -132,7 +132,7 @@ def test_too_many_look_ups_under_way_are_503_everywhere() -> None:
 def test_a_hanging_store_is_503_within_the_budget() -> None:
     """``GATEKEY_STORE_TIMEOUT`` is all that a request waits; the look-up itself goes on."""
     store = GatedStore()
-    with _views(store) as logged:
+    with _views(store, {"GATEKEY_STORE_TIMEOUT": "0.25"}) as logged:
         loop = logged.gatekey.portal
         loop.run(_on_loop, store.hold)
         try:

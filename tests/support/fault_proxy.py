@@ -105,7 +105,7 @@ class FaultProxy:
         if listener is not None:
             asyncio.get_running_loop().remove_reader(listener)
             listener.close()
-            await asyncio.sleep(0)  # what was accepted just now comes to its first step, after which it closes its socket
+            await asyncio.sleep(0)  # what was accepted just now comes to its first step, and closes its socket itself
 
     def _accept(self, listener: socket.socket) -> None:
         try:

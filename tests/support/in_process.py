@@ -57,8 +57,11 @@ def logged_gatekey(
     store: KeyStore | None = None,
     clock: Clock | None = None,
 ) -> Iterator[LoggedGatekey]:
-    """``tests.support.app.running_gatekey`` with its log in a file; floods are not summarized unless ``environ`` says so."""
-    environ = {"GATEKEY_LOG_SUMMARIZE": "off", **(environ or {})}
+    """``tests.support.app.running_gatekey`` with its log in a file.
+
+    Unless ``environ`` says otherwise, floods are not summarized, and a slow machine is not taken for a store that is down.
+    """
+    environ = {"GATEKEY_LOG_SUMMARIZE": "off", "GATEKEY_STORE_TIMEOUT": "4", **(environ or {})}
     with tempfile.NamedTemporaryFile() as log:
         running = running_gatekey(
             lines, policies=policies, environ=environ, store=store, clock=clock, log_fd=log.fileno()

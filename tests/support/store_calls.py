@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from backends.contract import KeyStore
 
 SOON = in_seconds(60)
-OTHER_HASH = PEPPERS.hash("another-secret")
+OTHER_HASH = PEPPERS.hash("secret-after-rotation-7c2f")
 ONE = FoundKey(make_key("one"), organization_is_active=True)
 
 READS: dict[str, Callable[[KeyStore], Awaitable[object]]] = {

@@ -25,9 +25,10 @@ from tests.support.postgres_kind import PostgresKind
 from tests.support.processes import CONTEXT, HOST, KEY, at_door, children
 from tests.support.redis_kind import RedisKind
 from tests.support.servers import ROOT, GatekeyServer, clean_environment, gatekey, key_line, wait_until
+from tests.support.sqlite_kind import folder
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 PEPPERS = {1: b"the-first-pepper-of-32-bytes-or-more", 2: b"the-second-pepper-of-32-bytes-or-so"}
 leaks.register(*(pepper.decode() for pepper in PEPPERS.values()))
@@ -36,25 +37,34 @@ PAUSE = 7.0  # seconds: longer than any entry serves once its process hears noth
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
+def sqlite_url() -> Iterator[str]:
     """A store of this test's own, with one key in it."""
-    url = f"sqlite:///{tmp_path}/keys.db"
-    asyncio.run(_fill(url))
-    return url
+    with folder("gatekey-processes-") as place:
+        url = f"sqlite:///{place}/keys.db"
+        asyncio.run(_fill(url))
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "redis", "postgresql"])
-def url(request: pytest.FixtureRequest, require_all: bool) -> str:  # noqa: FBT001 - a fixture
-    """The same in each kind of store."""
+def url(request: pytest.FixtureRequest, require_all: bool) -> Iterator[str]:  # noqa: FBT001 - a fixture
+    """The same in each kind of store; nothing of it is left there."""
     if request.param == "sqlite":
-        found: str = request.getfixturevalue("sqlite_url")
-        return found
+        yield request.getfixturevalue("sqlite_url")
+        return
     kind = RedisKind() if request.param == "redis" else PostgresKind()
     if missing := kind.missing():
         (pytest.fail if require_all else pytest.skip)(f"{request.param}:// is not tested: {missing}")
-    found = kind.url(f"gk{uuid.uuid4().hex}", *kind.address())
+    name = f"gk{uuid.uuid4().hex}"
+    found = kind.url(name, *kind.address())
     asyncio.run(_fill(found))
-    return found
+    yield found
+    asyncio.run(_forget(kind, name))
+
+
+async def _forget(kind: RedisKind | PostgresKind, name: str) -> None:
+    async with kind.make(name) as place:
+        assert await place.stored()  # on the way out it takes away what is there
+    assert await place.stored() == b""
 
 
 async def _fill(url: str) -> None:

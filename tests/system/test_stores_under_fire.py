@@ -31,6 +31,7 @@ from tests.support.servers import GatekeyServer, key_line, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+    from contextlib import AbstractContextManager
 
     from tests.support.raw_http import RawResponse
 
@@ -62,8 +63,8 @@ class Place:
 
     first: str
     second: str
-    lose: Callable[[], None]
-    give_back: Callable[[], None]
+    lose: Callable[[], object]
+    give_back: Callable[[], object]
     spoil: Callable[[str], None]
     """Edits the record of an ``api_key`` by hand into nonsense."""
 
@@ -77,8 +78,8 @@ def sqlite_place() -> Iterator[Place]:
         yield Place(
             first=f"sqlite:///{path}",
             second=f"sqlite:///{path}",
-            lose=lambda: path.parent.rename(elsewhere) and None,
-            give_back=lambda: elsewhere.rename(path.parent) and None,
+            lose=lambda: path.parent.rename(elsewhere),
+            give_back=lambda: elsewhere.rename(path.parent),
             spoil=lambda name: sqlite_kind.by_hand(path, f"UPDATE api_keys SET secret = NULL WHERE api_key = '{name}'"),  # noqa: S608 - a name of ours
         )
 
@@ -140,8 +141,8 @@ def postgres_place() -> Iterator[Place]:
     asyncio.run(execute(f"SET lock_timeout = '10s'; DROP SCHEMA {name} CASCADE"))
 
 
-PLACES = {
-    "sqlite": (lambda: "", sqlite_place),
+PLACES: dict[str, tuple[Callable[[], str], Callable[[], AbstractContextManager[Place]]]] = {
+    "sqlite": (sqlite_kind.SqliteKind().missing, sqlite_place),
     "redis": (RedisKind().missing, redis_place),
     "postgresql": (PostgresKind().missing, postgres_place),
 }
@@ -228,9 +229,14 @@ def test_a_store_that_goes_away_and_comes_back_costs_strangers_a_503_and_no_rest
     assert decided(server, "known").status == 200
     assert decided(server, "nobodys-0").status == 401
     said = []
+
+    def noticed() -> bool:
+        said.append(decided(server, "known").status)
+        return link(server) == 0
+
     pair.place.lose()
     try:
-        wait_until(lambda: said.append(decided(server, "known").status) or link(server) == 0, "the loss is noticed")
+        wait_until(noticed, "the loss is noticed")
         wait_until(lambda: get(server.port, "/readyz").json().get("degraded") == ["store"], "the readiness tells")
         assert get(server.port, "/readyz").status == 200
         said.append(decided(server, "known").status)

@@ -15,8 +15,8 @@ from tests.support import leaks
 
 PEPPER = "a-pepper-of-the-settings-tests-32b"
 KEY = "a-secret-key-of-the-settings-tests"
-URL = "redis://user:password-of-a-store@store.internal/0"
-leaks.register(PEPPER, KEY, "password-of-a-store")
+URL = "redis://user:settings-url-password-5b1e@store.internal/0"
+leaks.register(PEPPER, KEY, "settings-url-password-5b1e")
 
 
 @pytest.fixture(autouse=True)

@@ -150,7 +150,7 @@ def test_a_back_end_reaches_its_own_organization_and_the_operator_all(
         ({"api_key": "bound", "origin": "https://app.example.com", "client_ip": None}, "network_not_allowed"),
         ({"api_key": "bound", "origin": "https://app.example.com", "client_ip": "198.51.100.1"}, "network_not_allowed"),
         ({"api_key": "bound", "origin": "https://app.example.com", "client_ip": "192.0.2.1"}, None),
-        ({"secret_token": "another-secret-of-tests"}, "invalid_credentials"),
+        ({"secret_token": "a-secret-that-no-key-has"}, "invalid_credentials"),
         ({"secret_token": ""}, "invalid_credentials"),
         ({"api_key": "clïent"}, "invalid_credentials"),
         ({"api_key": "client,client"}, "invalid_credentials"),

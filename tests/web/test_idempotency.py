@@ -81,11 +81,6 @@ def logged(store: Store, clock: FakeClock) -> Iterator[LoggedGatekey]:
         yield found
 
 
-@pytest.fixture
-def api(logged: LoggedGatekey) -> Api:
-    return Api(logged.app)
-
-
 def post(api: Api, target: str, body: Any = None, *, once: str = "one", **options: Any) -> RawResponse:
     headers = {"Idempotency-Key": once, **options.pop("headers", {})}
     return api.ask("POST", target, body, headers=headers, **options)

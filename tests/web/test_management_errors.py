@@ -27,30 +27,17 @@ from service.manage.errors import Forbidden, Invalid
 from service.manage.manager import KeyManager
 from service.manage.model import KeyDraft
 from tests.support import leaks
-from tests.support.in_process import ask, logged_gatekey
+from tests.support.in_process import ask
 from tests.support.keys import DOMAIN, SECRET, make_key, make_organization
-from tests.support.management_api import HOST, LINES, OPERATOR, Api, credentials, mismatch
+from tests.support.management_api import HOST, OPERATOR, Api, credentials, mismatch
 from tests.support.servers import key_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.in_process import LoggedGatekey
     from tests.support.raw_http import RawResponse
 
 KEYS = "/v1/organizations/acme/keys"
 NAVIGATION = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
-
-
-@pytest.fixture(scope="module")
-def logged() -> Iterator[LoggedGatekey]:
-    with logged_gatekey(LINES) as found:
-        yield found
-
-
-@pytest.fixture
-def api(logged: LoggedGatekey) -> Api:
-    return Api(logged.app)
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,6 @@ def logged(clock: FakeClock) -> Iterator[LoggedGatekey]:
         yield found
 
 
-@pytest.fixture
-def api(logged: LoggedGatekey) -> Api:
-    return Api(logged.app)
-
-
 def verdict(api: Api, key: dict[str, Any], secret: str | None = None) -> Any:
     """``True``, or the code of the refusal, of a request with the key's secret (or ``secret``)."""
     body = {"api_key": key["api_key"], "secret_token": secret or key["secret_token"], "domain": "api.example.com"}

@@ -28,10 +28,9 @@ from tests.support.management_api import (
     Api,
     remembered,
 )
+from tests.support.servers import key_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.in_process import LoggedGatekey
     from tests.support.raw_http import RawResponse
 
@@ -46,10 +45,11 @@ CALLERS = {
     GLOBEX: ("globex", {READ, WRITE}),
 }
 ORGANIZATIONS = ("acme", "globex", "missing")
+NDJSON = {"Content-Type": "application/x-ndjson"}
 
 
 class Op(NamedTuple):
-    """``{org}`` and ``{key}`` stand for the target; ``good`` is the status where the caller may."""
+    """``{organization_id}`` and ``{key_id}`` stand for the target; ``good`` is the status where the caller may."""
 
     method: str
     target: str
@@ -60,20 +60,26 @@ class Op(NamedTuple):
 
 
 OPERATIONS = [
-    Op("GET", "/v1/organizations/{org}", READ),
-    Op("PATCH", "/v1/organizations/{org}", WRITE, {"is_active": True}, operators_only=True),
-    Op("GET", "/v1/organizations/{org}/keys", READ),
-    Op("POST", "/v1/organizations/{org}/keys", WRITE, {"domains": [DOMAIN]}, good=201),
-    Op("GET", "/v1/keys?organization_id={org}", READ),
-    Op("GET", "/v1/keys/{key}", READ),
-    Op("PATCH", "/v1/keys/{key}", WRITE, {"name": "new"}),
-    Op("DELETE", "/v1/keys/{key}", WRITE),
-    Op("POST", "/v1/keys/{key}/rotate", WRITE),
-    Op("POST", "/v1/keys/{key}/revoke", WRITE),
-    Op("GET", "/v1/keys/{key}/usage", READ),
-    Op("GET", "/v1/keys/export?organization_id={org}", READ),
-    Op("GET", "/v1/audit?organization_id={org}", READ),
+    Op("GET", "/v1/organizations/{organization_id}", READ),
+    Op("PATCH", "/v1/organizations/{organization_id}", WRITE, {"is_active": True}, operators_only=True),
+    Op("GET", "/v1/organizations/{organization_id}/keys", READ),
+    Op("POST", "/v1/organizations/{organization_id}/keys", WRITE, {"domains": [DOMAIN]}, good=201),
+    Op("GET", "/v1/keys?organization_id={organization_id}", READ),
+    Op("GET", "/v1/keys/{key_id}", READ),
+    Op("PATCH", "/v1/keys/{key_id}", WRITE, {"name": "new"}),
+    Op("DELETE", "/v1/keys/{key_id}", WRITE),
+    Op("POST", "/v1/keys/{key_id}/rotate", WRITE),
+    Op("POST", "/v1/keys/{key_id}/revoke", WRITE),
+    Op("GET", "/v1/keys/{key_id}/usage", READ),
+    Op("GET", "/v1/keys/export?organization_id={organization_id}", READ),
+    Op("GET", "/v1/audit?organization_id={organization_id}", READ),
 ]
+COLLECTIONS = [
+    Op("GET", "/v1/organizations", READ),
+    Op("POST", "/v1/organizations", WRITE, good=201, operators_only=True),
+    Op("POST", "/v1/keys/import", WRITE),
+]
+"""What is about no one organization or key."""
 
 
 def expected(op: Op, caller: str, organization: str) -> int:
@@ -86,27 +92,16 @@ def expected(op: Op, caller: str, organization: str) -> int:
     return 403 if op.operators_only and own != "gatekey" else op.good
 
 
-@pytest.fixture(scope="module")
-def logged() -> Iterator[LoggedGatekey]:
-    with logged_gatekey(LINES) as found:
-        yield found
-
-
-@pytest.fixture
-def api(logged: LoggedGatekey) -> Api:
-    return Api(logged.app)
-
-
 _numbers = count()
 
 
 def target_of(logged: LoggedGatekey, op: Op, organization: str) -> str:
     """The operation's address, about a key of its own where it is about a key."""
     key_id = f"key_target{next(_numbers)}"
-    if organization != "missing" and "{key}" in op.target:
+    if organization != "missing" and "{key_id}" in op.target:
         record = make_key(f"target-{key_id}", key_id=key_id, organization_id=organization)
         logged.gatekey.portal.run(logged.gatekey.store.add, record)
-    return op.target.format(org=organization, key=key_id)
+    return op.target.format(organization_id=organization, key_id=key_id)
 
 
 @pytest.mark.parametrize("op", OPERATIONS, ids=lambda op: f"{op.method} {op.target}")
@@ -145,6 +140,39 @@ def test_what_is_another_organizations_looks_like_what_is_missing(logged: Logged
     )
     assert foreign[0] == 404
     assert foreign == missing
+
+
+def of_collection(api: Api, op: Op, caller: str) -> int:
+    """The status for a caller whose body is about its own organization, and new."""
+    number = next(_numbers)
+    if op.target.endswith("/import"):
+        line = key_line(f"imported-{number}", organization_id=CALLERS[caller][0])
+        return api.ask(op.method, op.target, raw=line, headers=NDJSON, key=caller).status
+    body = {"organization_id": f"made-{number}"} if op.method == "POST" else None
+    return api.ask(op.method, op.target, body, key=caller).status
+
+
+@pytest.mark.parametrize("op", COLLECTIONS, ids=lambda op: f"{op.method} {op.target}")
+def test_an_operation_without_a_target_is_for_those_who_have_its_scope(api: Api, op: Op) -> None:
+    """Whatever of it a caller reaches is another question; without credentials nobody does anything."""
+    found = {caller: of_collection(api, op, caller) for caller in CALLERS}
+    assert found == {caller: expected(op, caller, own) for caller, (own, _) in CALLERS.items()}
+    assert api.ask(op.method, op.target, {} if op.method == "POST" else None, key=NOBODY).status == 401
+
+
+def test_every_operation_of_the_api_is_in_the_tables_with_its_scope(api: Api) -> None:
+    """As the application itself describes them; only what a key asks about itself and about others is tested elsewhere."""
+    described = {
+        (method.upper(), path, scope)
+        for path, methods in api.ask("GET", "/openapi.json").json()["paths"].items()
+        for method, operation in methods.items()
+        for way in operation["security"]
+        for scopes in way.values()
+        for scope in scopes or [""]
+    }
+    elsewhere = {("GET", "/v1/whoami", ""), ("POST", "/v1/keys/verify", "gatekey:verify")}
+    tested = {(op.method, op.target.partition("?")[0], op.scope) for op in (*OPERATIONS, *COLLECTIONS)}
+    assert described == tested | elsewhere
 
 
 def anonymous(answer: RawResponse) -> tuple[int, Any, bytes]:
@@ -216,7 +244,7 @@ def test_a_scope_of_gatekey_s_own_is_granted_only_by_who_has_it(
         "POST",
         "/v1/keys/import",
         raw=orjson.dumps({**line, "domains": [DOMAIN], "scopes": scopes}),
-        headers={"Content-Type": "application/x-ndjson"},
+        headers=NDJSON,
         key=caller,
     )
     assert imported.status == (200 if status == 201 else 422)
@@ -232,7 +260,7 @@ def test_an_import_into_another_organization_says_the_same_as_into_a_missing_one
             "POST",
             "/v1/keys/import",
             raw=orjson.dumps(line),
-            headers={"Content-Type": "application/x-ndjson"},
+            headers=NDJSON,
             key=ACME,
         )
         assert answer.status == 422

@@ -65,11 +65,6 @@ def logged(store: FailingStore) -> Iterator[LoggedGatekey]:
         yield found
 
 
-@pytest.fixture
-def api(logged: LoggedGatekey) -> Api:
-    return Api(logged.app)
-
-
 def head(app: Flask) -> None:
     """Ask for the headers of an export."""
     answer = Api(app).ask("HEAD", "/v1/keys/export")

@@ -94,7 +94,7 @@ KEY_DEFECTS: dict[str, dict[str, Any]] = {
 }
 QUESTION_DEFECTS: dict[str, dict[str, Any]] = {
     "organization": {"organization_id": "globex"},
-    "secret": {"secret": Secret("another-secret")},
+    "secret": {"secret": Secret("secret-after-rotation-7c2f")},
     "scopes": {"required_scopes": ("orders:read",)},
 }
 DEFECTS = {**KEY_DEFECTS, **QUESTION_DEFECTS}
@@ -275,7 +275,7 @@ async def test_a_missing_pepper_of_an_old_secret_matters_only_where_it_is_asked(
     """The secret in force is compared first."""
     await world.store.add(make_key("key-one", previous_secret=SecretHash(9, bytes(32))))
     assert (await ask(world)).reason is Reason.OK
-    assert (await ask(world, secret=Secret("another-secret"))).reason is Reason.STORE_CORRUPT
+    assert (await ask(world, secret=Secret("secret-after-rotation-7c2f"))).reason is Reason.STORE_CORRUPT
 
 
 async def test_a_store_that_is_away_explains_nothing(world: World) -> None:
