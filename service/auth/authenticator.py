@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
@@ -60,14 +60,12 @@ class Authenticator:
 
     async def decide(self, request: AccessRequest) -> Decision:
         """The decision, asking the store where the cache does not know. On the loop; never raises but for cancellation."""
-        credentials = request.credentials
-        if isinstance(credentials, Reason):
-            return Decision(credentials)
-        decision = self.decide_cached(request)
-        if decision is not None:
-            return decision
+        return self.decide_cached(request) or await self.decide_uncached(request)
+
+    async def decide_uncached(self, request: AccessRequest) -> Decision:
+        """As ``decide``, after ``decide_cached`` had no decision (it has one for whatever are no credentials)."""
         try:
-            return await self._decide_loaded(request, credentials)
+            return await self._decide_loaded(request, cast("Credentials", request.credentials))
         except Exception as error:  # noqa: BLE001 - as above
             return _failed(error)
 

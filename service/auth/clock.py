@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 __all__ = ["Clock", "SystemClock"]
@@ -31,7 +32,7 @@ class SystemClock:
         if boottime is None:
             self.age = time.monotonic
         else:
-            self.age = lambda: time.clock_gettime(boottime)
+            self.age = partial(time.clock_gettime, boottime)  # half the price of a function around it
 
     def wall(self) -> float:
         """See ``Clock.wall``: a wall clock set back must not bring an expired key to life (unlocked: a race loses nothing)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from backends.records import SecretHash
 
@@ -32,6 +32,27 @@ class UnknownPepper(LookupError):
     """A stored hash names a pepper version that is not configured, so it can neither match nor mismatch."""
 
 
+class _Hmac:
+    """HMAC-SHA-256 (RFC 2104 2) with the key of at most 64 bytes already in its inner and its outer hash.
+
+    A copy of both costs a fifth of ``hmac.digest``, which looks its algorithm up and takes the key in at every call.
+    """
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        block = key.ljust(_BLOCK, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def digest(self, data: bytes) -> bytes:
+        """Any thread: the prepared hashes are only copied."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(data)
+        outer.update(inner.digest())
+        return outer.digest()
+
+
 class Peppers:
     """The configured peppers by version, and the one that new hashes are made with. Picklable, never printable."""
 
@@ -42,10 +63,14 @@ class Peppers:
             version: pepper if len(pepper) <= _BLOCK else hashlib.sha256(pepper).digest()
             for version, pepper in by_version.items()
         }
+        self._hmacs = {version: _Hmac(pepper) for version, pepper in self._by_version.items()}
         self._current = current
         self._key = self._by_version[current]
         self._nobodys = SecretHash(current, bytes(32))
         self._fingerprint_key = self.derived_key("fingerprint")
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a hash under way cannot be pickled
+        return _made_again, (self._by_version, self._current)
 
     def __repr__(self) -> str:
         return f"Peppers(versions={sorted(self._by_version)}, current={self._current})"
@@ -88,10 +113,10 @@ class Peppers:
         self.match(secret, self._nobodys)
 
     def _equals(self, data: bytes, stored: SecretHash) -> bool:
-        key = self._by_version.get(stored.pepper_version)
-        if key is None:
+        prepared = self._hmacs.get(stored.pepper_version)
+        if prepared is None:
             raise UnknownPepper
-        return hmac.compare_digest(hmac.digest(key, data, "sha256"), stored.digest)
+        return hmac.compare_digest(prepared.digest(data), stored.digest)
 
     def derived_key(self, purpose: str) -> bytes:
         """A key of 32 bytes for another purpose than secrets: what is made with it cannot be guessed without the pepper.
@@ -103,3 +128,7 @@ class Peppers:
     def fingerprint(self, text: str) -> str:
         """12 hex digits that group what is the same without telling what it is, for log lines about unknown keys."""
         return hmac.digest(self._fingerprint_key, text.encode("utf-8", "surrogatepass"), "sha256").hex()[:12]
+
+
+def _made_again(by_version: Mapping[int, bytes], current: int) -> Peppers:
+    return Peppers(by_version, current=current)

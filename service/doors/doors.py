@@ -53,6 +53,7 @@ class DoorCall(NamedTuple):
 
 
 _DOORS: Final = {DoorKind.FORWARD: Door.FORWARD, DoorKind.NGINX: Door.NGINX, DoorKind.ENVOY: Door.ENVOY}
+_ROUTES: Final = {kind: f"door_{kind.value}" for kind in _DOORS}
 _COMMON: Final = (
     ("cache-control", "no-store"),
     ("vary", "Authorization, Cookie, X-Api-Key, X-Secret-Token"),
@@ -110,9 +111,9 @@ class Doors:
             self.metrics.http_request("door_nginx", answer.status, self.clock.age() - started)
             return answer
         visit = _Visit(self, call, raw, started)
-        decision = await visit.decide()
+        decision = visit.decide_cached() or await visit.decide()
         answer = visit.conclude(decision)
-        self.metrics.http_request(f"door_{call.kind.value}", answer.status, decision.duration)
+        self.metrics.http_request(_ROUTES[call.kind], answer.status, decision.duration)
         return answer
 
     def _render_ticket(self, raw: RawRequest) -> Answer:
@@ -144,19 +145,27 @@ class _Visit:
         self._context: ForwardedContext | None = None
         self._presented = False
 
-    async def decide(self) -> Decision:
-        """The decision, as it counts: shadow mode included."""
+    def decide_cached(self) -> Decision | None:
+        """The decision as it counts, shadow mode included; ``None`` where the store must be asked."""
         refusal = self._refusal()
         self._request = request = self._described()
+        decision: Decision | None
         if refusal is not None:
             decision = Decision(refusal)
         elif self._is_passing_preflight():
             decision = Decision(Reason.PREFLIGHT)
         else:
-            decision = await self._doors.authenticator.decide(request)
+            decision = self._doors.authenticator.decide_cached(request)
+        return None if decision is None else self._counting(decision)
+
+    async def decide(self) -> Decision:
+        """The decision as it counts, after ``decide_cached`` had none."""
+        return self._counting(await self._doors.authenticator.decide_uncached(self._request))
+
+    def _counting(self, decision: Decision) -> Decision:
         policy = self._policy
         if self._doors.settings.mode == "shadow" or (policy is not None and policy.mode == "shadow"):
-            decision = shadowed(decision)
+            return shadowed(decision)
         return decision
 
     def _refusal(self) -> Reason | None:

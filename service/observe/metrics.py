@@ -1,7 +1,7 @@
 """The metrics of one process: every series of contract 7 from the start at 0, behind small methods.
 
 Callers never see the client library. Children are made once and held, so that a count on the way of a request is one
-look-up in a dictionary and one addition.
+look-up in a dictionary and one note for ``service.observe.tally``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from service.observe.exposition import exposition
 from service.observe.families import ROUTES, families
 from service.observe.process import ProcessCollector
 from service.observe.snapshot import Reader
+from service.observe.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,15 +37,17 @@ _SERVER_ERROR: Final = "5xx"
 class _Registry(CollectorRegistry):
     """Without ``_created`` series, which double the counters; the library can only switch them off globally."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally) -> None:
         super().__init__(auto_describe=True)
         self.collectors: list[Collector] = []
+        self._tally = tally
 
     def register(self, collector: Collector) -> None:
         super().register(collector)
         self.collectors.append(collector)
 
     def collect(self) -> Iterator[Metric]:
+        self._tally.settle()
         for family in super().collect():
             family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             yield family
@@ -66,7 +69,8 @@ class Metrics:
         request_timeout: float = 30.0,
         pids: Callable[[], Iterable[int]] | None = None,
     ) -> None:
-        self.registry = _Registry()
+        self._tally = Tally()
+        self.registry = _Registry(self._tally)
         self._across: dict[str, Across] = {"gatekey_build_info": "first"}
         self._whole: Callable[[str], tuple[bytes, str]] | None = None
         self._store = store
@@ -143,10 +147,10 @@ class Metrics:
     def decided(self, decision: Decision) -> None:
         """Count one decision and its duration; a decision in shadow mode also by the reason that would have counted."""
         reason = decision.reason
-        self._decisions[reason].inc()
+        self._tally.count(self._decisions[reason])
         if decision.shadowed is not None:
-            self._shadow[decision.shadowed].inc()
-        self._durations[reason, decision.source].observe(decision.duration)
+            self._tally.count(self._shadow[decision.shadowed])
+        self._tally.observe(self._durations[reason, decision.source], decision.duration)
 
     def waiting(self, change: int) -> None:
         """Count a decision that began (1) or ended (-1) waiting for the store."""
@@ -155,10 +159,10 @@ class Metrics:
     def http_request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request of a group of ``ROUTES``; a status outside 100 to 599 counts as ``5xx``."""
         counter = self._requests.get((route, status))
-        (counter or self._counters["http_requests"][route, _SERVER_ERROR]).inc()
+        self._tally.count(counter or self._counters["http_requests"][route, _SERVER_ERROR])
         histogram = self._request_durations.get(route)
         if histogram is not None:
-            histogram.observe(seconds)
+            self._tally.observe(histogram, seconds)
 
     def shed(self, reason: str) -> None:
         """Count a request refused because too many were waiting: ``misses``, ``loads`` or ``bridge``."""
@@ -180,7 +184,7 @@ class Metrics:
 
     def cache_lookup(self, result: str) -> None:
         """Count a look-up: ``hit``, ``negative_hit``, ``stale`` or ``miss``."""
-        self._lookups[result].inc()
+        self._tally.count(self._lookups[result])
 
     def cache_evicted(self, reason: str) -> None:
         """Count an entry that left: ``ttl``, ``lru`` or ``invalidated``."""
@@ -263,7 +267,7 @@ class Metrics:
 
     def reader(self) -> Reader:
         """Read the numbers of this process, for whoever puts those of several together."""
-        return Reader(self.registry.collectors, self._across)
+        return Reader(self.registry.collectors, self._across, settle=self._tally.settle)
 
     def answer_for_all(self, page: Callable[[str], tuple[bytes, str]]) -> None:
         """Let ``render`` tell of the whole service, of which this process is one worker."""

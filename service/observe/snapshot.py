@@ -29,9 +29,15 @@ _Parent = TypeVar("_Parent", Counter, Gauge, Histogram)
 
 
 class Reader:
-    """Reads ``collectors``, whose series must all exist by now. ``across`` has the rules of gauges that do not add up."""
+    """Reads ``collectors``, whose series must all exist by now. ``across`` has the rules of gauges that do not add up.
 
-    def __init__(self, collectors: Sequence[Collector], across: Mapping[str, Across]) -> None:
+    ``settle`` is called before each reading: it lets what waits to be counted be counted.
+    """
+
+    def __init__(
+        self, collectors: Sequence[Collector], across: Mapping[str, Across], *, settle: Callable[[], None] | None = None
+    ) -> None:
+        self._settle = settle
         heads: list[Head] = []
         series: list[Series] = []
         self._parts: list[Callable[[], Iterable[float | None]]] = []
@@ -49,6 +55,8 @@ class Reader:
 
     def read(self) -> Snapshot:
         """The metrics of now."""
+        if self._settle is not None:
+            self._settle()
         values = [value for part in self._parts for value in part()]
         exemplars = {place: exemplar for place, get in self._exemplars if (exemplar := get()) is not None}
         return Snapshot(shape=self.shape, values=values, exemplars=exemplars)

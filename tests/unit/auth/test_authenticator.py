@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from service.auth.cache import KeyCache
 from service.auth.credentials import Credentials
 from service.auth.decision import AccessRequest, Decision, Door, Source
 from service.auth.domains import parse_target
-from service.auth.peppers import Peppers
+from service.auth.peppers import Peppers, _Hmac
 from service.auth.reasons import REASONS, Outcome, Reason
 from service.auth.secret import Secret
 from service.observe.metrics import Metrics
@@ -172,7 +171,7 @@ async def test_an_unknown_key_costs_the_same_work_as_a_wrong_secret(
 ) -> None:
     """Counted, not timed, whatever is stored for the key: from the store, from the cache and from a negative entry."""
     work: list[int] = []
-    original = hmac.digest
+    original = _Hmac.digest
 
     def counting(*arguments: Any) -> bytes:
         work.append(1)
@@ -180,7 +179,7 @@ async def test_an_unknown_key_costs_the_same_work_as_a_wrong_secret(
 
     await world.store.add(make_key("rotating", previous_secret=PEPPERS.hash("the-old-one")))
     await world.store.add(make_key("imported", secret=PEPPERS.wrap_sha256(bytes(32))))
-    monkeypatch.setattr("service.auth.peppers.hmac.digest", counting)
+    monkeypatch.setattr(_Hmac, "digest", counting)
     costs = set()
     for api_key in ("stranger", "known", "rotating", "imported"):
         for _ in range(2):
