@@ -4,6 +4,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
+VENV_BENCH := .venv-bench
 # The first of these that is at least 3.11 and can make virtual environments.
 PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -16,7 +17,7 @@ $(shell rm -f $(VENV)/.made)
 endif
 endif
 
-.PHONY: help serve test lint typecheck imports faults lock clean setup setup-dev
+.PHONY: help serve test lint typecheck imports faults bench profile lock clean setup setup-dev setup-bench
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,16 +42,27 @@ imports: setup-dev ## The directions of import (import-linter)
 faults: setup-dev ## What callers see while each store fails, and how fast a revoked key dies (ARGS="--keep" for docs)
 	@$(BIN)/python -m benchmarks.faults $(ARGS)
 
+# What `make bench` and `make profile` take besides ARGS, as in: make bench ONLY=keyshield ROUNDS=1
+CHOSEN = $(if $(ONLY),--only "$(ONLY)") $(if $(ROUNDS),--rounds "$(ROUNDS)") $(if $(filter command line,$(origin SECONDS)),--seconds "$(SECONDS)") \
+  $(if $(OUT),--out "$(OUT)") $(if $(LIST),--list) $(if $(NATIVE),--native) $(ARGS)
+
+bench: setup-bench ## Gatekey beside what people would use instead (ONLY=keyshield, ROUNDS=5, SECONDS=5; ARGS=--help)
+	@$(BIN)/python -m benchmarks.bench $(CHOSEN)
+
+profile: setup-bench ## Where a decision's time goes: a flame graph and a table (ONLY=gatekey-door, SECONDS=10; ARGS=--help)
+	@$(BIN)/python -m benchmarks.bench.profiler $(CHOSEN)
+
 lock: setup-dev ## Pin every dependency again, with hashes
-	for name in build runtime dev programs; do \
+	for name in build runtime dev programs bench; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-strip-extras \
 	    --custom-compile-command "make lock" --upgrade requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info
+	rm -rf $(VENV) $(VENV_BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
+setup-bench: $(VENV)/.dev $(VENV_BENCH)/.made
 
 $(VENV)/.made:
 	@set -e; for candidate in $(PYTHONS); do \
@@ -76,4 +88,11 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt requirements/programs.txt re
 	@echo "installing what the tests need (real proxies and databases among them, about 650 MB)"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@$(BIN)/python requirements/install_programs.py
+	@touch $@
+
+# The others live in an environment of their own, so that nothing of theirs gets into Gatekey's.
+$(VENV_BENCH)/.made: $(VENV)/.made requirements/bench.txt
+	@echo "installing what Gatekey is measured against"
+	@$(BIN)/python -m venv --clear $(VENV_BENCH)
+	@$(VENV_BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@

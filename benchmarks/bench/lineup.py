@@ -1,0 +1,214 @@
+"""Everybody who is measured, with the request that each must let pass and the one that it must refuse.
+
+What people would use instead of Gatekey writes no log and counts nothing; Gatekey's decision log and metrics stay on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.bench.contender import Contender, Request
+from benchmarks.bench.launches import (
+    RIVALS_BIN,
+    granian,
+    gunicorn,
+    missing_lua,
+    nginx_lua,
+    serve,
+    serve_workers,
+    uvicorn,
+)
+from benchmarks.contenders import known
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.bench.contender import Launch, Place
+
+__all__ = ["CONTENDERS", "DOOR"]
+
+_CREDENTIALS: Final = {"x-api-key": known.API_KEY, "x-secret-token": known.SECRET}
+_WRONG: Final = "a-wrong-secret-of-the-same-length"
+_FORWARDED: Final = {
+    "X-Forwarded-Method": "GET",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": known.DOMAIN,
+    "X-Forwarded-Uri": "/orders",
+    "X-Forwarded-For": "192.0.2.1",
+}
+DOOR: Final = Request(path="/auth/forward/default", headers={**_FORWARDED, **_CREDENTIALS})
+_VIEW: Final = Request(path="/orders", headers={"Host": known.DOMAIN, **_CREDENTIALS})
+
+
+def _missing_environment() -> str:
+    return "" if (RIVALS_BIN / "python").exists() else f"needs {RIVALS_BIN.parent.name} (make setup-bench)"
+
+
+def _views(name: str, path: str, title: str) -> Contender:
+    request = Request(path=path, headers={"Host": known.DOMAIN, **_CREDENTIALS})
+    return Contender(
+        name=name,
+        title=title,
+        setup="Flask with `api_key_required`, log and metrics on, on Granian WSGI with 1 blocking thread",
+        kind="gatekey",
+        launch=granian("gatekey_views:app", "--blocking-threads", "1", own=True),
+        request=request,
+        refused=request.changed(expected=401, x_secret_token=_WRONG),
+    )
+
+
+def _workers(number: int) -> Contender:
+    return Contender(
+        name=f"workers-{number}",
+        title=f"Gatekey, forward door, SQLite, {number} worker{'' if number == 1 else 's'}",
+        setup="`gatekey serve` on a SQLite store, cached allow, log and metrics on",
+        kind="gatekey",
+        launch=serve_workers(number),
+        request=DOOR,
+        refused=DOOR.changed(expected=401, x_secret_token=_WRONG),
+        workers=number,
+        latency=False,
+    )
+
+
+def _flask(name: str, title: str, setup: str, launch: Callable[[Place], Launch], *versions: str) -> Contender:
+    return Contender(
+        name=name,
+        title=title,
+        setup=setup,
+        kind="rival",
+        launch=launch,
+        request=_VIEW,
+        refused=_VIEW.changed(expected=401, x_secret_token=_WRONG),
+        missing=_missing_environment,
+        versions=("flask", "flask-caching", *versions),
+    )
+
+
+def _library(
+    name: str, title: str, setup: str, launch: Callable[[Place], Launch], request: Request, *versions: str
+) -> Contender:
+    """One that makes up its key and takes it as a bearer token."""
+    return Contender(
+        name=name,
+        title=title,
+        setup=setup,
+        kind="rival",
+        launch=launch,
+        request=request,
+        refused=request.changed(expected=401, Authorization="Bearer {key}x"),
+        makes_key=True,
+        missing=_missing_environment,
+        versions=versions,
+    )
+
+
+_BEARER: Final = {"Authorization": "Bearer {key}"}
+_MEMOIZED: Final = "the whole check memoized for 15 minutes"
+
+_ALL: Final = (
+    Contender(
+        name="gatekey-door",
+        title="Gatekey, forward door",
+        setup="`gatekey serve`, cached allow, log and metrics on",
+        kind="gatekey",
+        launch=serve,
+        request=DOOR,
+        refused=DOOR.changed(expected=401, x_secret_token=_WRONG),
+    ),
+    Contender(
+        name="gatekey-denied-secret",
+        title="Gatekey, forward door, wrong secret",
+        setup="the same, denied: a known key with a wrong secret",
+        kind="gatekey",
+        launch=serve,
+        request=DOOR.changed(expected=401, x_secret_token=_WRONG),
+        refused=DOOR,
+        latency=False,
+    ),
+    Contender(
+        name="gatekey-denied-unknown",
+        title="Gatekey, forward door, unknown key",
+        setup="the same, denied: a key that nobody has, cached as such",
+        kind="gatekey",
+        launch=serve,
+        request=DOOR.changed(expected=401, x_api_key="nobodys-key"),
+        refused=DOOR,
+        latency=False,
+    ),
+    _views("gatekey-async", "/async", "Gatekey, decorator, async view"),
+    _views("gatekey-sync", "/sync", "Gatekey, decorator, sync view"),
+    _flask(
+        "flask-granian-1",
+        "classic Flask, Granian, 1 thread",
+        f"sync view, decorator, {_MEMOIZED}; Granian WSGI with 1 blocking thread",
+        granian("classic:app", "--blocking-threads", "1"),
+        "granian",
+    ),
+    _flask(
+        "flask-granian",
+        "classic Flask, Granian, default threads",
+        f"sync view, decorator, {_MEMOIZED}; Granian WSGI as it comes",
+        granian("classic:app"),
+        "granian",
+    ),
+    _flask(
+        "flask-gthread",
+        "classic Flask, gunicorn gthread",
+        f"sync view, decorator, {_MEMOIZED}; gunicorn with 4 threads",
+        gunicorn,
+        "gunicorn",
+    ),
+    _flask(
+        "flask-async",
+        "stock async Flask",
+        f"`async def` view through asgiref, decorator, {_MEMOIZED}; Granian WSGI with 1 blocking thread",
+        granian("classic:async_app", "--blocking-threads", "1"),
+        "granian",
+        "asgiref",
+    ),
+    _library(
+        "keyshield",
+        "keyshield, FastAPI, uvicorn",
+        "cached service over its in-memory repository, its random delay off; uvicorn[standard], no access log",
+        uvicorn("keyshield_app:app"),
+        Request(path="/orders", headers=_BEARER),
+        "keyshield",
+        "fastapi",
+        "uvicorn",
+    ),
+    _library(
+        "safe-flask",
+        "safe-api-keys, Flask, Granian",
+        "its decorator over its memory store; Granian WSGI with 1 blocking thread",
+        granian("safe_flask:app", "--blocking-threads", "1"),
+        Request(path="/api/orders", headers=_BEARER),
+        "safe-api-keys",
+        "flask",
+        "granian",
+    ),
+    _library(
+        "safe-starlette",
+        "safe-api-keys, Starlette, uvicorn",
+        "its middleware over its memory store; uvicorn[standard], no access log",
+        uvicorn("safe_starlette:app"),
+        Request(path="/api/orders", headers=_BEARER),
+        "safe-api-keys",
+        "starlette",
+        "uvicorn",
+    ),
+    Contender(
+        name="nginx-lua",
+        title="nginx + Lua shared dictionary",
+        setup="the limit: the same two headers compared in nginx, no log, no metric",
+        kind="limit",
+        launch=nginx_lua,
+        request=_VIEW,
+        refused=_VIEW.changed(expected=401, x_secret_token=_WRONG),
+        missing=missing_lua,
+        versions=("nginx",),
+    ),
+    _workers(1),
+    _workers(2),
+)
+CONTENDERS: Final = {contender.name: contender for contender in _ALL}
