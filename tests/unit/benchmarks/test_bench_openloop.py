@@ -37,7 +37,7 @@ async def server(answer: Callable[[int], bytes], *, silent_for: float = 0.0) -> 
                 writer.write(answer(seen))
                 if not answer(seen):
                     break
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
