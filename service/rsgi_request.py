@@ -18,20 +18,14 @@ class RsgiRequest:
     Granian leaves values that are not ASCII out of ``get_all`` and ``items`` but not out of ``in``.
     """
 
-    __slots__ = ("_headers", "method", "scope")
+    __slots__ = ("_headers", "method", "peer", "scope")
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.method = scope.method
         self._headers = scope.headers
-
-    @property
-    def peer(self) -> str:
-        """See ``RawRequest``."""
-        client = self.scope.client
-        if not client or client.startswith("unix:"):
-            return ""
-        return client.rpartition(":")[0].strip("[]")
+        client = scope.client  # made anew by Granian each time that it is asked for
+        self.peer = "" if not client or client.startswith("unix:") else client.rpartition(":")[0].strip("[]")
 
     @property
     def scheme(self) -> str:
@@ -47,6 +41,11 @@ class RsgiRequest:
         """See ``RawRequest``."""
         lines = self._headers.get_all(name)  # type: ignore[attr-defined]  # missing from Granian's stubs
         return lines[0] if len(lines) == 1 else ",".join(lines)
+
+    def single(self, name: str) -> str:
+        """See ``RawRequest``."""
+        lines: list[str] = self._headers.get_all(name)  # type: ignore[attr-defined]  # as above
+        return lines[0] if len(lines) == 1 else ""
 
     def headers(self, name: str) -> list[str]:
         """See ``RawRequest``."""

@@ -246,10 +246,9 @@ class DomainRules:
             return False
         if own_path and self._own:
             return True
-        rules = self._exact.get(target.host)
-        if rules is not None and any(rule.covers(target) for rule in rules):
-            return True
-        if not self._wild:
-            return False
-        rules = self._wild.get(target.host.partition(".")[2])
-        return rules is not None and any(rule.covers(target) for rule in rules)
+        for rule in self._exact.get(target.host, ()):  # a loop: on the way of every request, a generator costs more
+            if rule.covers(target):
+                return True
+        return bool(self._wild) and any(
+            rule.covers(target) for rule in self._wild.get(target.host.partition(".")[2], ())
+        )

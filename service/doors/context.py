@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["ForwardedContext", "read_context"]
 
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # a token, RFC 9110 5.6.2
+_USUAL_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _URI: Final = re.compile(r"(?:/[\x21-\x7e]*|\*)")  # origin-form or asterisk-form, RFC 9112 3.2
 
 
@@ -46,15 +47,15 @@ class ForwardedContext:
 
 def read_context(raw: RawRequest, proxies: TrustedProxies) -> ForwardedContext | None:
     """The context, or ``None`` when a part is missing, repeated or malformed. The caller has checked the peer."""
-    method, proto, host, uri = (
-        _single(raw, "x-forwarded-method"),
-        _single(raw, "x-forwarded-proto"),
-        _single(raw, "x-forwarded-host"),
-        _single(raw, "x-forwarded-uri"),
+    method, uri, forwarded_for = (
+        raw.single("x-forwarded-method"),
+        raw.single("x-forwarded-uri"),
+        raw.headers("x-forwarded-for"),
     )
-    forwarded_for = raw.headers("x-forwarded-for")
-    scheme = FORWARDED_SCHEMES.get(proto.lower())
-    if scheme is None or not forwarded_for or not _METHOD.fullmatch(method) or not _URI.fullmatch(uri):
+    scheme, host = FORWARDED_SCHEMES.get(raw.single("x-forwarded-proto").lower()), raw.single("x-forwarded-host")
+    if scheme is None or not forwarded_for or not _URI.fullmatch(uri):
+        return None
+    if method not in _USUAL_METHODS and not _METHOD.fullmatch(method):
         return None
     target = parse_target(host, scheme, uri.partition("?")[0])
     client_ip = proxies.client(raw.peer, forwarded_for)
@@ -63,8 +64,3 @@ def read_context(raw: RawRequest, proxies: TrustedProxies) -> ForwardedContext |
     return ForwardedContext(
         method=method, scheme=scheme, host=host.strip(), target=target, uri=uri, client_ip=client_ip
     )
-
-
-def _single(raw: RawRequest, name: str) -> str:
-    lines = raw.headers(name)
-    return lines[0] if len(lines) == 1 else ""

@@ -6,6 +6,7 @@ A door never redirects on its own path, takes every method, and refuses a body b
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -58,6 +59,7 @@ _COMMON: Final = (
     ("cache-control", "no-store"),
     ("vary", "Authorization, Cookie, X-Api-Key, X-Secret-Token"),
 )
+_MAX_REMEMBERED: Final = 128  # characters of a path; strangers choose it
 _CLOSE: Final = ("connection", "close")  # a body is still on its way, and nobody will read it
 
 
@@ -88,9 +90,13 @@ class Doors:
         self.tickets = tickets
         self.next_urls = next_urls
         self.clock = clock
+        self._find_known = lru_cache(maxsize=1024)(self._find)
 
     def find(self, path: str) -> DoorCall | None:
         """The door at exactly this path, ``None`` where there is none (or this process's role has no doors)."""
+        return self._find_known(path) if len(path) <= _MAX_REMEMBERED else self._find(path)
+
+    def _find(self, path: str) -> DoorCall | None:
         if not path.startswith("/auth/") or self.settings.role == "app":
             return None
         kind, _, rest = path[6:].partition("/")

@@ -32,5 +32,8 @@ class RawRequest(Protocol):
     def header(self, name: str) -> str:
         """All lines of a header joined with ``,``; ``""`` when absent or not ASCII."""
 
+    def single(self, name: str) -> str:
+        """The value of a header that has one line; ``""`` (or what no grammar accepts) when absent, repeated or not ASCII."""
+
     def headers(self, name: str) -> list[str]:
         """The lines of a header, as far as the server tells them apart; ``UNREADABLE`` for one that is not ASCII."""

@@ -34,6 +34,15 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NAMES: Final = {reason: (row.outcome.value, reason.value) for reason, row in REASONS.items()}
 _LEVELS: Final = {Outcome.ALLOW: ("info", "info"), Outcome.DENY: ("info", "warning"), Outcome.ERROR: ("error", "error")}
 """By outcome: of a stranger, and of a known key, whose refusal may be a customer in trouble."""
+_HEADS: Final = {
+    (
+        reason,
+        known,
+    ): f'"level":"{_LEVELS[row.outcome][known]}","event":"auth.decision","schema_version":{SCHEMA_VERSION},'
+    for reason, row in REASONS.items()
+    for known in (False, True)
+}
+_ENDINGS: Final = {reason: f'"outcome":"{outcome}","reason":"{value}",' for reason, (outcome, value) in _NAMES.items()}
 
 
 class DecisionLog:
@@ -58,14 +67,50 @@ class DecisionLog:
     def write(self, request: AccessRequest, decision: Decision, status: int) -> None:
         """Write one line; never waits. ``status`` is what was answered."""
         seq = next(self._seq)
-        fields = self._fields(request, decision, status, seq)
-        line = self._line(fields)
+        line = None if self._console else self._plain(request, decision, status, seq)
+        if line is None:
+            line = self._line(self._fields(request, decision, status, seq))
         reason = decision.shadowed or decision.reason
         network = network_of(request.client_ip) if reason in FLOOD_REASONS else None
-        self._writer.put(DecisionLine(line, network, reason, seq, self._clock.age()))
+        self._writer.put(DecisionLine(line, network, reason, seq, request.started + decision.duration))
 
     def _restart(self) -> None:
         self._seq = itertools.count(1)  # the writer has a new ``boot_id``
+
+    def _plain(self, request: AccessRequest, decision: Decision, status: int, seq: int) -> bytes | None:
+        """The line of ``_fields`` where no text in it has to be cut or escaped, which is nearly always; else ``None``.
+
+        It costs much less than a dictionary of two dozen fields and its encoding, which were a fifth of a decision.
+        """
+        key, target, path, agent = decision.key, request.target, request.path, request.user_agent
+        organization_id, key_id = ("", "") if key is None else (key.organization_id, key.key_id)
+        host = "" if target is None else target.host
+        texts = f"{path}{agent}{host}{organization_id}{key_id}{request.policy}{request.method}{request.client_ip}"
+        if (
+            decision.in_shadow
+            or len(path) > _TEXT
+            or len(agent) > _AGENT
+            or len(texts) - len(path) - len(agent) > _TEXT  # so each of the others is shorter, too
+            or not texts.isprintable()
+            or '"' in texts
+            or "\\" in texts
+            or "?" in path
+        ):
+            return None
+        known = key is not None
+        if target is not None and target.port != _DEFAULT_PORTS.get(target.scheme):
+            host = f"{host}:{target.port}"
+        return (
+            f'{{"timestamp":"{timestamp(self._clock.wall())}",{_HEADS[decision.reason, known]}'
+            f'"boot_id":"{self._writer.boot_id}","seq":{seq},{_ENDINGS[decision.reason]}"source":"{decision.source}",'
+            f'"organization_id":"{organization_id}","key_id":"{key_id}",'
+            f'"key_fingerprint":"{"" if known else self._fingerprint(request)}",'
+            f'"domain":"{host}","client_ip":"{request.client_ip}","method":"{request.method}","path":"{path}",'
+            f'"status":{status},"duration_ms":{round(decision.duration * 1000, 4)},'
+            f'"store_ms":{round(decision.store_seconds * 1000, 4)},'
+            f'"user_agent":"{agent}","policy":"{request.policy}","door":"{request.door}",'
+            f'"request_id":"{request.request_id}","trace_id":"{request.trace_id}"}}\n'
+        ).encode()
 
     def _line(self, fields: dict[str, Any]) -> bytes:
         if self._console:

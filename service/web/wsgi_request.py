@@ -63,6 +63,11 @@ class WsgiRequest:
         value = self._value(name)
         return "" if value is None or not value.isascii() else value
 
+    def single(self, name: str) -> str:
+        """See ``RawRequest``."""
+        lines = self.headers(name)
+        return lines[0] if len(lines) == 1 else ""
+
     def headers(self, name: str) -> list[str]:
         """See ``RawRequest``."""
         value = self._value(name)

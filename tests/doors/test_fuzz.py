@@ -96,6 +96,10 @@ class _Raw:
         lines = self.headers(name)
         return "" if UNREADABLE in lines else ",".join(lines)
 
+    def single(self, name: str) -> str:
+        lines = self.headers(name)
+        return lines[0] if len(lines) == 1 else ""
+
     def headers(self, name: str) -> list[str]:
         return [line if line.isascii() else UNREADABLE for line in self._headers.get(name, [])]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.auth.credentials import Credentials
-from service.auth.decision import Decision, Door, Source
+from service.auth.decision import AccessRequest, Decision, Door, Source
 from service.auth.domains import parse_target
 from service.auth.reasons import REASONS, Outcome, Reason
 from service.auth.secret import Secret
@@ -26,7 +26,7 @@ from tests.support.keys import PEPPERS, SECRET, make_key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.auth.decision import AccessRequest
+    from backends.records import KeyRecord
     from service.observe.lines import DecisionLine
     from tests.unit.observe.conftest import LoggedLines
 
@@ -294,8 +294,6 @@ class Kept:
 @settings(max_examples=100)
 def test_any_text_makes_a_valid_line(text: str, reason: Reason) -> None:
     """Escaping holds for what nobody thought of."""
-    from service.auth.decision import AccessRequest
-
     kept = Kept()
     log = DecisionLog(kept, clock=FakeClock(), peppers=PEPPERS)  # type: ignore[arg-type]  # the part of it that is used
     request = AccessRequest(
@@ -314,6 +312,78 @@ def test_any_text_makes_a_valid_line(text: str, reason: Reason) -> None:
     assert line.line.count(b"\n") == 1
     assert len(line.line) <= 4096
     assert list(json.loads(line.line)) == FIELDS
+
+
+ODD = ['quo"te', "back\\slash", "a" * 129, "a" * 257, "que?ry", "\x7f", "\xe9\u20ac", "\u2028", "\ud800"]
+TEXTS = st.text(st.characters(), max_size=40) | st.sampled_from(ODD)
+QUICK = {
+    *((field, "\xe9\u20ac") for field in ("client_ip", "method", "path", "policy", "user_agent")),
+    *((field, "que?ry") for field in ("client_ip", "method", "policy", "user_agent")),
+    *((field, "a" * 129) for field in ("client_ip", "method", "path", "policy")),
+}
+PLAIN = dict.fromkeys(("client_ip", "method", "path", "policy", "user_agent"), "plain")
+
+
+def decided(reason: Reason, source: Source, key: KeyRecord | None, seconds: float) -> Decision:
+    decision = Decision(reason, source=source, key=key, store_seconds=seconds / 3)
+    decision.duration = seconds
+    return decision
+
+
+def is_careful(texts: dict[str, Any], host: str | None, decision: Decision) -> bool:
+    """Whether the line is not made quickly; one that is must be the line that is made carefully, field by field."""
+    log = DecisionLog(Kept(), clock=FakeClock(), peppers=PEPPERS)  # type: ignore[arg-type]  # as above
+    target = None if host is None else parse_target(host, "https", "/")
+    request = AccessRequest(credentials=CREDENTIALS, target=target, door=Door.NGINX, started=0.0, **texts)
+    quick = log._plain(request, decision, 403, 7)
+    if quick is None:
+        return True
+    assert quick.count(b"\n") == 1
+    careful = log._line(log._fields(request, decision, 403, 7))
+    assert list(json.loads(quick).items()) == list(json.loads(careful).items())
+    return False
+
+
+@given(
+    st.dictionaries(st.sampled_from(list(PLAIN)), TEXTS, max_size=2).map(PLAIN.__or__),
+    st.sampled_from(["api.example.com", "api.example.com:8443", "[2001:db8::1]", None]),
+    st.builds(
+        decided,
+        st.sampled_from(Reason),
+        st.sampled_from(Source),
+        st.none() | st.builds(make_key, TEXTS.filter(bool), organization_id=TEXTS),
+        st.floats(0, 100),
+    ),
+)
+@settings(max_examples=200)
+def test_a_line_made_quickly_is_the_line_made_carefully(
+    texts: dict[str, Any], host: str | None, decision: Decision
+) -> None:
+    """Whatever stands in it."""
+    is_careful(texts, host, decision)
+
+
+@pytest.mark.parametrize("reason", Reason)
+@pytest.mark.parametrize("key", [None, make_key()], ids=["a stranger", "a key"])
+def test_the_usual_line_is_made_quickly(reason: Reason, key: KeyRecord | None) -> None:
+    """Every reason has one."""
+    assert not is_careful(PLAIN, "api.example.com:8443", decided(reason, Source.CACHE, key, 0.00012))
+
+
+@pytest.mark.parametrize("text", ODD, ids=ascii)
+@pytest.mark.parametrize("field", PLAIN)
+def test_a_text_that_needs_care_gets_it(field: str, text: str) -> None:
+    """In each field: what must be cut, escaped or left out."""
+    careful = is_careful({**PLAIN, field: text}, None, decided(Reason.OK, Source.CACHE, make_key(), 0.1))
+    assert careful != ((field, text) in QUICK)
+
+
+def test_what_shadow_mode_says_is_said_carefully(logged: LoggedLines, make_request: MakeRequest) -> None:
+    """Its fields come after all others; the usual line has none of them."""
+    decision = Decision(Reason.OK, key=make_key())
+    decision.in_shadow = True
+    assert logged.log._plain(make_request(), decision, 200, 1) is None
+    assert logged.log._plain(make_request(), Decision(Reason.OK, key=make_key()), 200, 1) is not None
 
 
 def test_numbers_grow_by_one_from_one(logged: LoggedLines, make_request: MakeRequest) -> None:

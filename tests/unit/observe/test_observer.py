@@ -64,7 +64,7 @@ def test_a_line_that_cannot_be_made_is_counted_and_said_once(logged: LoggedLines
             observer.decided(broken, Decision(Reason.MISSING_CREDENTIALS), 401)
     assert sample(logged, "gatekey_decision_log_dropped_total", reason="encode_error") == 3
     assert sample(logged, "gatekey_decisions_total", outcome="deny", reason="missing_credentials") == 3
-    assert said == [{"event": "decision_line_failed", "error_type": "TypeError", "log_level": "error"}]
+    assert said == [{"event": "decision_line_failed", "error_type": "UnicodeEncodeError", "log_level": "error"}]
     assert logged.events == []
 
 
