@@ -44,7 +44,7 @@ class Decides:
 
     reason = Reason.MISSING_CREDENTIALS
 
-    async def decide(self, _request: AccessRequest) -> Decision:
+    def decide_cached(self, _request: AccessRequest) -> Decision:
         return Decision(self.reason)
 
 
