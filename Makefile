@@ -25,8 +25,8 @@ help: ## Show this list
 serve: setup ## Run the service with a demo key (Ctrl-C ends it)
 	@exec $(BIN)/python -m service serve --demo $(ARGS)
 
-test: setup-dev ## Run the whole test suite (ARGS="-k name" for a part)
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup-dev ## Run the whole test suite on all processors (ARGS="-k name" for a part, JOBS=0 for one)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --dist loadfile $(ARGS)
 
 lint: setup-dev ## ruff and hadolint
 	$(BIN)/ruff check .

@@ -25,17 +25,23 @@ SECRET = base64.b64decode({base64.b64encode(SECRET.encode())!r}).decode()
 """
 
 
-def run(tmp_path: Path, source: str) -> tuple[int, str]:
+def run(tmp_path: Path, source: str, *options: str) -> tuple[int, str]:
     """The exit status and the output of a run of the suite's configuration over one test file."""
     (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
     (tmp_path / "test_small.py").write_text(source)
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -p no:valkey\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *options]
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     for name in ("PYTEST_ADDOPTS", "CI"):
         environ.pop(name, None)
     done = subprocess.run(
-        command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=DEADLINE, check=False
+        [*command, str(tmp_path)],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -90,9 +96,9 @@ def test_fine():
 """
 
 
-@pytest.fixture(scope="module")
-def leaky_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str]:
-    return run(tmp_path_factory.mktemp("leaky"), source())
+@pytest.fixture(scope="module", params=[[], ["-n2", "--dist=loadfile"]], ids=["one process", "several processes"])
+def leaky_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str]:
+    return run(tmp_path_factory.mktemp("leaky"), source(), *request.param)
 
 
 @pytest.mark.parametrize("way", WAYS)
