@@ -271,7 +271,11 @@ def test_missing_organizations_are_made_once_each() -> None:
     assert [record.api_key for record in seed.records] == ["one", "two", "three"]
 
 
-@pytest.mark.parametrize(("api_key", "noted"), [("a:b", True), ("a.b", True), ("a-b", False), (OWN_KEY, False)])
+@pytest.mark.parametrize(
+    ("api_key", "noted"),
+    [("a:b", True), ("a.b", True), ("a-b", False), (OWN_KEY, False)],
+    ids=["colon", "dot", "dash", "one of ours"],
+)
 def test_a_key_that_works_by_headers_only_is_noted(api_key: str, noted: bool) -> None:  # noqa: FBT001 - a column
     """Basic splits at the first colon, Bearer at the first dot."""
     notes = read({**LEAST, "api_key": api_key}).notes

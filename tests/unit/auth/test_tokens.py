@@ -139,6 +139,7 @@ def test_nothing_else_may_exist(text: str) -> None:
         "gk_LIVE_" + GOOD_KEY[8:],
         GOOD_KEY[:20] + "-" + GOOD_KEY[21:],
     ],
+    ids=["prefix", "environment", "cut", "lengthened", "another environment", "capitals", "another character"],
 )
 def test_what_looks_like_our_key_must_have_its_form(text: str) -> None:
     """Cut, lengthened, another environment, another character."""
@@ -146,7 +147,9 @@ def test_what_looks_like_our_key_must_have_its_form(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["gks_", GOOD_SECRET[:-1], GOOD_SECRET + "0", GOOD_SECRET[:9] + "." + GOOD_SECRET[10:]]
+    "text",
+    ["gks_", GOOD_SECRET[:-1], GOOD_SECRET + "0", GOOD_SECRET[:9] + "." + GOOD_SECRET[10:]],
+    ids=["prefix", "cut", "lengthened", "another character"],
 )
 def test_what_looks_like_our_secret_must_have_its_form(text: str) -> None:
     """Likewise."""
