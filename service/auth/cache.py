@@ -60,6 +60,8 @@ class KeyCache:
     """The TTL cache with single flight, negative entries, generations and stale answers; a ``ChangeListener``.
 
     ``peek`` is for any thread; everything else belongs to the loop on which ``load`` is first called. Times are seconds.
+    ``max_loads`` look-ups are under way at a time, and as many again of keys that are known: a store that is quick answers
+    thousands a second with so few, and a flood of strangers cannot fill the loop with work that all others wait behind.
     """
 
     def __init__(
@@ -73,7 +75,8 @@ class KeyCache:
         max_entries: int = 100_000,
         max_negative_entries: int = 10_000,
         stale_if_error: float = 300.0,
-        max_loads: int = 1_000,
+        max_loads: int = 32,
+        max_waiting: int = 1_000,
         jitter: random.Random | None = None,
     ) -> None:
         self._store = store
@@ -85,6 +88,7 @@ class KeyCache:
         self._max_negative_entries = max_negative_entries
         self._stale_if_error = stale_if_error
         self._max_loads = max_loads
+        self._max_waiting = max_waiting
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads refreshes, protects nothing
         self._entries: OrderedDict[str, CacheEntry] = OrderedDict()
         self._negative: OrderedDict[str, CacheEntry] = OrderedDict()
@@ -150,7 +154,7 @@ class KeyCache:
         budget), ``StoreCorrupt`` or ``Overloaded``; an error goes to all who wait and is never kept.
         """
         task = self._loads.get(api_key)
-        if self._waiting >= self._max_loads:
+        if self._waiting >= self._max_waiting:
             self._metrics.shed("misses")
             raise Overloaded
         if task is None:
@@ -181,7 +185,10 @@ class KeyCache:
         return await self.load(api_key, budget=budget)
 
     def _start_load(self, api_key: str) -> asyncio.Task[CacheEntry]:
-        if len(self._tasks) + len(self._given_up) >= self._max_loads:
+        most = (
+            2 * self._max_loads if api_key in self._entries else self._max_loads
+        )  # strangers leave room for known keys
+        if len(self._tasks) + len(self._given_up) >= most:
             self._metrics.shed("loads")
             raise Overloaded
         loop = self._loop = asyncio.get_running_loop()
@@ -256,7 +263,7 @@ class KeyCache:
 
     def _refresh(self, api_key: str) -> None:
         """Read a key again before it expires, so that a hot key never makes its callers wait."""
-        if api_key in self._entries and api_key not in self._loads and len(self._tasks) < self._max_loads:
+        if api_key in self._entries and api_key not in self._loads and len(self._tasks) < 2 * self._max_loads:
             self._start_load(api_key)
 
     # -- announcements, on the loop (ChangeListener) ------------------------------------------------------------------

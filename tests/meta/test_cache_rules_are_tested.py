@@ -267,14 +267,21 @@ BREAKS = [
     Break(
         "11: bounded in who waits",
         CACHE,
-        "if self._waiting >= self._max_loads:",
+        "if self._waiting >= self._max_waiting:",
         "if False:",
         "cache::test_more_misses_than_allowed_are_shed",
     ),
     Break(
+        "11: strangers leave room",
+        CACHE,
+        "2 * self._max_loads if api_key in self._entries else self._max_loads",
+        "2 * self._max_loads",
+        "cache::test_strangers_leave_room_for_known_keys",
+    ),
+    Break(
         "11: bounded in what is loading",
         CACHE,
-        "if len(self._tasks) + len(self._given_up) >= self._max_loads:",
+        "if len(self._tasks) + len(self._given_up) >= most:",
         "if False:",
         "cache::test_more_misses_than_allowed_are_shed",
     ),

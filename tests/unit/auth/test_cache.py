@@ -226,7 +226,7 @@ async def test_a_load_that_fails_unexpectedly_is_told_to_its_waiters(cache: KeyC
 
 async def test_more_misses_than_allowed_are_shed(store: GatedStore, clock: FakeClock, metrics: Metrics) -> None:
     """Waiters and loads are bounded; who comes too late is told at once."""
-    cache = new_cache(store, clock, metrics, max_loads=2)
+    cache = new_cache(store, clock, metrics, max_loads=2, max_waiting=2)
     store.hold()
     waiting = [asyncio.create_task(load(cache, f"key-{number}")) for number in range(2)]
     await settle()
@@ -238,6 +238,24 @@ async def test_more_misses_than_allowed_are_shed(store: GatedStore, clock: FakeC
     with pytest.raises(Overloaded):
         await load(cache, "key-3", budget=0.1)
     store.release()
+    await cache.close()
+
+
+async def test_strangers_leave_room_for_known_keys(store: GatedStore, clock: FakeClock, metrics: Metrics) -> None:
+    """A record that is past its time is read again though strangers take all that they may."""
+    cache = new_cache(store, clock, metrics, max_loads=2)
+    before = await load(cache)
+    clock.advance(100.0)
+    store.hold()
+    waiting = [asyncio.create_task(load(cache, f"stranger-{number}")) for number in range(2)]
+    await settle()
+    with pytest.raises(Overloaded):
+        await load(cache, "one-more-stranger")
+    again = asyncio.create_task(load(cache))
+    await settle()
+    store.release()
+    assert (await again).loaded_at > before.loaded_at
+    await asyncio.gather(*waiting)
     await cache.close()
 
 

@@ -117,6 +117,7 @@ class CacheMachine(RuleBasedStateMachine):
             max_entries=MAX_ENTRIES,
             max_negative_entries=MAX_NEGATIVE,
             max_loads=MAX_LOADS,
+            max_waiting=MAX_LOADS,
             jitter=random.Random(1),  # noqa: S311 - spreads refreshes
         )
 
@@ -249,7 +250,7 @@ class CacheMachine(RuleBasedStateMachine):
     @invariant()
     def everything_is_bounded(self) -> None:
         assert len(self.cache) <= MAX_ENTRIES + MAX_NEGATIVE
-        assert len(self.held) <= MAX_LOADS
+        assert len(self.held) <= 2 * MAX_LOADS
         assert sum(not waiter.task.done() for waiter in self.waiters) <= MAX_LOADS
         loads = [(load.api_key, load.announcements) for load in self.held]
         assert len(loads) == len(set(loads)), "one load per key at a time"
