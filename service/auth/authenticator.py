@@ -75,7 +75,7 @@ class Authenticator:
             return Decision(credentials)
         entry = self._cache.peek(credentials.api_key)
         if entry is None:
-            return None
+            return self._decide_stale(request, credentials, self._cache.stale_unanswered(credentials.api_key))
         loaded = entry.loaded
         if loaded is None:
             self._peppers.waste(credentials.secret.reveal())
@@ -124,16 +124,25 @@ class Authenticator:
         """
         unanswered = isinstance(error, StoreUnavailable) or (isinstance(error, Overloaded) and self._cache.link_is_up())
         if unanswered and not had_fresh:
-            loaded = self._cache.stale(credentials.api_key)
-            if loaded is not None:
-                decision = self._judge(request, credentials, loaded, Source.STALE)
-                if decision.allowed:
-                    self._metrics.cache_lookup("stale")
-                    return decision
+            decision = self._decide_stale(request, credentials, self._cache.stale(credentials.api_key))
+            if decision is not None:
+                return decision
         self._metrics.cache_lookup("miss")
         if isinstance(error, Overloaded):
             return Decision(Reason.OVERLOADED)
         return Decision(Reason.STORE_CORRUPT if isinstance(error, StoreCorrupt) else Reason.STORE_UNAVAILABLE)
+
+    def _decide_stale(
+        self, request: AccessRequest, credentials: Credentials, loaded: LoadedKey | None
+    ) -> Decision | None:
+        """What a record past its time allows; it refuses nothing."""
+        if loaded is None:
+            return None
+        decision = self._judge(request, credentials, loaded, Source.STALE)
+        if not decision.allowed:
+            return None
+        self._metrics.cache_lookup("stale")
+        return decision
 
     def _judge(self, request: AccessRequest, credentials: Credentials, loaded: LoadedKey, source: Source) -> Decision:
         """What the rules say of this key; where its secret cannot be checked by this installation, that."""

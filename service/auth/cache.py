@@ -45,7 +45,7 @@ class Overloaded(Exception):
 class CacheEntry:
     """What one load found. ``loaded`` is ``None`` for a key that does not exist."""
 
-    __slots__ = ("loaded", "loaded_at", "refresh_at", "reread_at", "used")
+    __slots__ = ("loaded", "loaded_at", "refresh_at", "reread_at", "unanswered_at", "used")
 
     def __init__(self, loaded: LoadedKey | None, loaded_at: float, refresh_at: float) -> None:
         self.loaded = loaded
@@ -53,6 +53,8 @@ class CacheEntry:
         """``Clock.age`` at the *start* of the load: what it found may have changed since then, not since its end."""
         self.refresh_at = refresh_at
         self.reread_at = loaded_at
+        self.unanswered_at = float("-inf")
+        """When the store was last asked for this key without an answer."""
         self.used = False
 
 
@@ -145,6 +147,24 @@ class KeyCache:
             return None
         return entry.loaded
 
+    def stale_unanswered(self, api_key: str) -> LoadedKey | None:
+        """Likewise, where the store did not answer for this key a moment ago: nobody has to wait to learn it again.
+
+        For any thread. Once a second it is asked behind the callers' backs, for as long as they come.
+        """
+        entry, loop = self._entries.get(api_key), self._loop
+        if entry is None or loop is None:
+            return None
+        now = self._clock.age()
+        since = now - entry.unanswered_at
+        if since > 2 * _REREAD_INTERVAL:
+            return None
+        if since >= _REREAD_INTERVAL:
+            entry.unanswered_at = now
+            with contextlib.suppress(RuntimeError):  # as above
+                loop.call_soon_threadsafe(self._refresh, api_key)
+        return self.stale(api_key)
+
     # -- loading, on the loop -----------------------------------------------------------------------------------------
 
     async def load(self, api_key: str, *, budget: float) -> CacheEntry:
@@ -167,10 +187,17 @@ class KeyCache:
         finally:
             self._waiting -= 1
         if not done:
-            raise StoreUnavailable("the store did not answer in time")
-        if task.cancelled():
-            raise StoreUnavailable("the look-up was given up")
-        return task.result()
+            problem: BaseException | None = StoreUnavailable("the store did not answer in time")
+        elif task.cancelled():
+            problem = StoreUnavailable("the look-up was given up")
+        else:
+            problem = task.exception()
+        if problem is None:
+            return task.result()
+        known = self._entries.get(api_key)
+        if known is not None and isinstance(problem, StoreUnavailable):
+            known.unanswered_at = self._clock.age()
+        raise problem
 
     async def reread(self, api_key: str, entry: CacheEntry, *, budget: float) -> CacheEntry:
         """One fresh read for a secret that did not match ``entry``, at most one a second for a key.

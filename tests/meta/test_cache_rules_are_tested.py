@@ -176,9 +176,23 @@ BREAKS = [
     Break(
         "6: it can only allow",
         AUTHENTICATOR,
-        "if decision.allowed:",
-        "if True:",
+        "if not decision.allowed:",
+        "if False:",
         "authenticator::test_a_stale_record_never_denies",
+    ),
+    Break(
+        "6: nobody waits to learn again that the store does not answer",
+        CACHE,
+        "known.unanswered_at = self._clock.age()",
+        "pass",
+        "authenticator::test_who_comes_after_a_look_up_without_an_answer_does_not_wait_for_another",
+    ),
+    Break(
+        "6: the store is asked again behind the callers' backs",
+        CACHE,
+        "if since >= _REREAD_INTERVAL:",
+        "if False:",
+        "authenticator::test_a_store_that_did_not_answer_is_asked_again_once_a_second",
     ),
     Break(
         "6: silence makes entries old",

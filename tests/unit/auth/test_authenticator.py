@@ -66,6 +66,12 @@ class World:
         return self.metrics.registry.get_sample_value("gatekey_cache_lookups_total", {"result": result})
 
 
+async def settle() -> None:
+    """Let everything that can run, run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     world = World()
@@ -389,6 +395,51 @@ async def test_a_record_past_its_time_still_allows_while_the_store_is_down(world
     decision = await world.decide()
     assert (decision.reason, decision.source) == (Reason.OK, Source.STALE)
     assert world.lookups("stale") == 1
+
+
+async def test_who_comes_after_a_look_up_without_an_answer_does_not_wait_for_another(world: World) -> None:
+    """The store is not asked, the loop is not needed; what a stale record would deny is still not told from it."""
+    await expire_and_break(world)
+    assert world.authenticator.decide_cached(world.request()) is None
+    await world.decide()
+    asked = len(world.store.finds)
+    decision = world.authenticator.decide_cached(world.request())
+    assert decision is not None
+    assert (decision.reason, decision.source) == (Reason.OK, Source.STALE)
+    assert world.lookups("stale") == 2
+    assert world.authenticator.decide_cached(world.request("known", "wrong")) is None
+    assert len(world.store.finds) == asked
+
+
+async def test_a_store_that_did_not_answer_is_asked_again_once_a_second(world: World) -> None:
+    """Behind the backs of those who come, and its answer counts; when nobody has come for 2 s, the next one asks."""
+    await expire_and_break(world)
+    await world.decide()
+    for _ in range(2):
+        asked = len(world.store.finds)
+        world.clock.advance(1.0)
+        for _ in range(3):
+            decision = world.authenticator.decide_cached(world.request())
+            assert decision is not None
+            assert decision.source is Source.STALE
+        await settle()
+        assert len(world.store.finds) == asked + 1
+    world.clock.advance(2.001)
+    assert world.authenticator.decide_cached(world.request()) is None
+    world.store.error = None
+    assert (await world.decide()).source is Source.STORE
+    decision = world.authenticator.decide_cached(world.request())
+    assert decision is not None
+    assert decision.source is Source.CACHE
+
+
+async def test_a_revoked_key_is_not_served_though_the_store_did_not_answer_a_moment_ago(world: World) -> None:
+    """The announcement takes the record away."""
+    await expire_and_break(world)
+    await world.decide()
+    world.cache.key_changed("known")
+    assert world.authenticator.decide_cached(world.request()) is None
+    assert (await world.decide()).reason is Reason.STORE_UNAVAILABLE
 
 
 async def test_stale_ends_with_the_trust_in_the_announcements(world: World) -> None:
