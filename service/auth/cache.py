@@ -28,6 +28,7 @@ __all__ = ["UNHEARD_OF", "CacheEntry", "KeyCache", "Overloaded"]
 _STRIPES: Final = 4096
 _LINK_SILENCE: Final = 1.5  # seconds: three missing heartbeats
 _UNTRUSTED_LINK_TTL: Final = 5.0  # seconds an entry stays fresh while announcements may be missing
+_UNTRUSTED_REFRESH: Final = 3.0  # and after which it is read again before anybody has to wait for it
 UNHEARD_OF: Final = _LINK_SILENCE + _UNTRUSTED_LINK_TTL
 """Seconds for which a change may stay without effect in a process that does not hear of it but reaches the store."""
 
@@ -124,7 +125,10 @@ class KeyCache:
             return entry
         entry.used = True
         loop = self._loop  # once: closing takes it away at any moment
-        if now >= entry.refresh_at and loop is not None:
+        is_due = now >= entry.refresh_at or (
+            age >= _UNTRUSTED_REFRESH and now - self._heartbeat_at > _LINK_SILENCE and entry.refresh_at > now + 1.0
+        )
+        if is_due and loop is not None:
             entry.refresh_at = now + 1.0  # whoever comes next within a second need not ask again
             with contextlib.suppress(RuntimeError):  # the loop has ended, so there is nobody to refresh for
                 loop.call_soon_threadsafe(self._refresh, api_key)

@@ -431,6 +431,25 @@ async def test_while_announcements_are_missing_entries_are_read_again_after_five
     assert cache.peek("known") is not None
 
 
+async def test_while_announcements_are_missing_entries_are_read_again_before_anybody_waits(
+    cache: KeyCache, store: GatedStore, clock: FakeClock
+) -> None:
+    """From three seconds on, once a second at most (rule 9); while announcements come nothing is read for it."""
+    old = await load(cache)
+    clock.advance(3.0)
+    cache.heartbeat()
+    assert cache.peek("known") is old
+    await settle()
+    assert store.finds == ["known"]
+    clock.advance(1.6)
+    for _ in range(3):
+        assert cache.peek("known") is not None
+        await settle()
+    assert store.finds == ["known", "known"]
+    clock.advance(4.5)
+    assert cache.peek("known") not in (None, old)
+
+
 async def test_while_announcements_are_missing_strangers_are_looked_up_again_after_five_seconds(
     store: GatedStore, clock: FakeClock, metrics: Metrics
 ) -> None:
