@@ -63,8 +63,7 @@ class KeyCache:
     """The TTL cache with single flight, negative entries, generations and stale answers; a ``ChangeListener``.
 
     ``peek`` is for any thread; everything else belongs to the loop on which ``load`` is first called. Times are seconds.
-    ``max_loads`` look-ups are under way at a time, and as many again of keys that are known: a store that is quick answers
-    thousands a second with so few, and a flood of strangers cannot fill the loop with work that all others wait behind.
+    ``max_loads`` look-ups are under way at a time, and as many again of keys that are known, for which strangers leave room.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class KeyCache:
         max_entries: int = 100_000,
         max_negative_entries: int = 10_000,
         stale_if_error: float = 300.0,
-        max_loads: int = 32,
+        max_loads: int = 1_000,
         max_waiting: int = 1_000,
         jitter: random.Random | None = None,
     ) -> None:
@@ -124,14 +123,12 @@ class KeyCache:
         if entry.loaded is None:
             return entry
         entry.used = True
-        loop = self._loop  # once: closing takes it away at any moment
         is_due = now >= entry.refresh_at or (
             age >= _UNTRUSTED_REFRESH and now - self._heartbeat_at > _LINK_SILENCE and entry.refresh_at > now + 1.0
         )
-        if is_due and loop is not None:
+        if is_due:
             entry.refresh_at = now + 1.0  # whoever comes next within a second need not ask again
-            with contextlib.suppress(RuntimeError):  # the loop has ended, so there is nobody to refresh for
-                loop.call_soon_threadsafe(self._refresh, api_key)
+            self._refresh_soon(api_key)
         return entry
 
     def is_recent(self, entry: CacheEntry) -> bool:
@@ -156,8 +153,8 @@ class KeyCache:
 
         For any thread. Once a second it is asked behind the callers' backs, for as long as they come.
         """
-        entry, loop = self._entries.get(api_key), self._loop
-        if entry is None or loop is None:
+        entry = self._entries.get(api_key)
+        if entry is None:
             return None
         now = self._clock.age()
         since = now - entry.unanswered_at
@@ -165,9 +162,15 @@ class KeyCache:
             return None
         if since >= _REREAD_INTERVAL:
             entry.unanswered_at = now
-            with contextlib.suppress(RuntimeError):  # as above
-                loop.call_soon_threadsafe(self._refresh, api_key)
+            self._refresh_soon(api_key)
         return self.stale(api_key)
+
+    def _refresh_soon(self, api_key: str) -> None:
+        """Any thread."""
+        loop = self._loop  # once: closing takes it away at any moment
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, so there is nobody to refresh for
+                loop.call_soon_threadsafe(self._refresh, api_key)
 
     # -- loading, on the loop -----------------------------------------------------------------------------------------
 
