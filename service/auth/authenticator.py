@@ -18,10 +18,11 @@ from service.auth.peppers import SecretMatch, UnknownPepper
 from service.auth.reasons import Reason
 
 if TYPE_CHECKING:
-    from service.auth.cache import CacheEntry, KeyCache
+    from service.auth.cache import KeyCache
     from service.auth.clock import Clock
     from service.auth.credentials import Credentials
     from service.auth.decision import AccessRequest
+    from service.auth.entry import CacheEntry
     from service.auth.evaluate import LoadedKey
     from service.auth.peppers import Peppers
     from service.observe.metrics import Metrics

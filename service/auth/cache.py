@@ -16,6 +16,7 @@ import structlog
 
 from backends.errors import StoreError, StoreUnavailable
 from backends.records import Origin
+from service.auth.entry import CacheEntry
 from service.auth.evaluate import LoadedKey
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from service.auth.clock import Clock
     from service.observe.metrics import Metrics
 
-__all__ = ["UNHEARD_OF", "CacheEntry", "KeyCache", "Overloaded"]
+__all__ = ["UNHEARD_OF", "KeyCache", "Overloaded"]
 
 _STRIPES: Final = 4096
 _LINK_SILENCE: Final = 1.5  # seconds: three missing heartbeats
@@ -41,22 +42,6 @@ _log = structlog.get_logger(__name__)
 
 class Overloaded(Exception):
     """So many look-ups are under way that another one is refused at once."""
-
-
-class CacheEntry:
-    """What one load found. ``loaded`` is ``None`` for a key that does not exist."""
-
-    __slots__ = ("loaded", "loaded_at", "refresh_at", "reread_at", "unanswered_at", "used")
-
-    def __init__(self, loaded: LoadedKey | None, loaded_at: float, refresh_at: float) -> None:
-        self.loaded = loaded
-        self.loaded_at = loaded_at
-        """``Clock.age`` at the *start* of the load: what it found may have changed since then, not since its end."""
-        self.refresh_at = refresh_at
-        self.reread_at = loaded_at
-        self.unanswered_at = float("-inf")
-        """When the store was last asked for this key without an answer."""
-        self.used = False
 
 
 class KeyCache:

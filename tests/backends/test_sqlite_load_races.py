@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from backends.contract import KeyStore
     from backends.records import FoundKey
-    from service.auth.cache import CacheEntry
+    from service.auth.entry import CacheEntry
 
 PATIENCE = 20.0  # seconds for a load; no test waits for so long
 STEPS = ["before the file is read", "after the file was read"]

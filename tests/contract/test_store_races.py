@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from backends.contract import KeyStore
     from backends.records import FoundKey
-    from service.auth.cache import CacheEntry
+    from service.auth.entry import CacheEntry
     from tests.support.faulty_lines import Line
     from tests.support.stores import NetworkKind
 

@@ -12,7 +12,7 @@ import pytest
 
 from backends.errors import StoreCorrupt, StoreUnavailable
 from backends.records import FoundKey, KeyState, Origin
-from service.auth.cache import CacheEntry, KeyCache, Overloaded
+from service.auth.cache import KeyCache, Overloaded
 from service.observe.metrics import Metrics
 from tests.support.clock import START, FakeClock
 from tests.support.keys import make_key, make_organization
@@ -20,6 +20,8 @@ from tests.support.stores import GatedStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from service.auth.entry import CacheEntry
 
 pytestmark = pytest.mark.usefixtures("watched")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from backends.records import FoundKey
-    from service.auth.cache import CacheEntry
+    from service.auth.entry import CacheEntry
     from service.auth.evaluate import LoadedKey
 
 TTL, NEGATIVE_TTL, STALE, SILENCE, UNTRUSTED = 20.0, 5.0, 30.0, 1.5, 5.0
