@@ -8,13 +8,15 @@ waits for a lock may miss the second of two signals. A worker that cannot start 
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import multiprocessing.util
 import os
 import signal
+import sys
 import threading
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
@@ -74,6 +76,7 @@ class Loader:
 
     def __call__(self) -> Any:
         """The application, in the form that Granian's interface takes."""
+        _take_turns()
         with self.explained():
             gatekey = build(self.settings, seed=self._seed)
         with self.explained(gatekey):
@@ -96,6 +99,8 @@ class Loader:
             gatekey.metrics.answer_for_all(peer.page)
             peer.start()
             multiprocessing.util.Finalize(None, peer.close, exitpriority=5)  # when all is counted
+        gc.collect()
+        gc.freeze()  # what the process was started with stays for good: no collection has to walk through it again
         self._say(STARTED)
         for target in (_obey, _end_with_parent):
             threading.Thread(target=target, args=(gatekey,), name="gatekey-worker", daemon=True).start()
@@ -130,6 +135,18 @@ class _Front(Front):
         self._loader.started(self._gatekey)
         # uvloop loses signals while it does not run, so they stay blocked until Granian runs it for good.
         loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, (signal.SIGTERM,))
+
+
+def _take_turns() -> None:
+    """From now on no thread of this process takes a core from another by being woken (``SCHED_BATCH`` of Linux).
+
+    Each answer wakes Granian's I/O thread, and that stopped the thread that decides in two of three requests, for the
+    sake of one answer at a time. In turns they need a fifth less CPU time. Who chose another policy than the usual one
+    for the service keeps it.
+    """
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
+        with suppress(OSError):  # a sandbox may forbid it: only the speed is lost
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _leave(*_: object) -> NoReturn:

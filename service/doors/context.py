@@ -37,7 +37,7 @@ class ForwardedContext:
     @property
     def path(self) -> str:
         """The URI without its query."""
-        return self.uri.partition("?")[0]
+        return self.target.path
 
     @property
     def url(self) -> str:
@@ -47,12 +47,10 @@ class ForwardedContext:
 
 def read_context(raw: RawRequest, proxies: TrustedProxies) -> ForwardedContext | None:
     """The context, or ``None`` when a part is missing, repeated or malformed. The caller has checked the peer."""
-    method, uri, forwarded_for = (
-        raw.single("x-forwarded-method"),
-        raw.single("x-forwarded-uri"),
-        raw.headers("x-forwarded-for"),
-    )
-    scheme, host = FORWARDED_SCHEMES.get(raw.single("x-forwarded-proto").lower()), raw.single("x-forwarded-host")
+    single = raw.single
+    method, uri = single("x-forwarded-method"), single("x-forwarded-uri")
+    forwarded_for = raw.headers("x-forwarded-for")
+    scheme, host = FORWARDED_SCHEMES.get(single("x-forwarded-proto").lower()), single("x-forwarded-host")
     if scheme is None or not forwarded_for or not _URI.fullmatch(uri):
         return None
     if method not in _USUAL_METHODS and not _METHOD.fullmatch(method):

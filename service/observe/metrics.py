@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.auth.decision import Source
-from service.auth.reasons import REASONS, Outcome
+from service.auth.reasons import REASONS
 from service.observe.exposition import exposition
 from service.observe.families import ROUTES, families
 from service.observe.process import ProcessCollector
 from service.observe.snapshot import Reader
-from service.observe.tally import Tally
+from service.observe.tally import Movement, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -113,19 +113,18 @@ class Metrics:
         """Key the children by what the callers have in hand."""
         counters, histograms, store = self._counters, self._histograms, self._store
         pairs = {reason: (row.outcome.value, reason.value) for reason, row in REASONS.items()}
-        self._decisions = {reason: counters["decisions"][pair] for reason, pair in pairs.items()}
         shadow = counters["shadow_decisions"]
-        self._shadow = {reason: shadow[pair] for reason, pair in pairs.items() if pair in shadow}
+        self._shadow = {reason: Movement(shadow[pair]) for reason, pair in pairs.items() if pair in shadow}
         durations = histograms["decision_duration_seconds"]
-        by_outcome = {
-            (outcome, source): durations.get((outcome.value, source.value), durations[outcome.value, Source.NONE.value])
-            for outcome in Outcome
+        self._decisions = {
+            (reason, source): Movement(
+                counters["decisions"][pair],
+                durations.get((pair[0], source.value), durations[pair[0], Source.NONE.value]),
+            )
+            for reason, pair in pairs.items()
             for source in Source
         }
-        self._durations = {
-            (reason, source): by_outcome[row.outcome, source] for reason, row in REASONS.items() for source in Source
-        }
-        self._lookups = _by_value(counters["cache_lookups"])
+        self._lookups = {values[0]: Movement(child) for values, child in counters["cache_lookups"].items()}
         self._evictions = _by_value(counters["cache_evictions"])
         self._coalesced = counters["cache_coalesced"][()]
         self._operations = {(key[1], key[2]): child for key, child in counters["store_operations"].items()}
@@ -133,12 +132,12 @@ class Metrics:
             key[1]: child for key, child in histograms["store_operation_duration_seconds"].items()
         }
         self._invalidations = _by_value(counters["invalidations"])
+        timed = {key[0]: child for key, child in histograms["http_request_duration_seconds"].items()}
         self._requests = {
-            (route, status): counters["http_requests"][route, f"{status // 100}xx"]
-            for route in ROUTES
-            for status in range(100, 600)
+            (route, group): Movement(child, timed.get(route))
+            for (route, group), child in counters["http_requests"].items()
         }
-        self._request_durations = {key[0]: child for key, child in histograms["http_request_duration_seconds"].items()}
+        self._groups = {status: f"{status // 100}xx" for status in range(100, 600)}
         self._in_flight = self._gauges["decisions_in_flight"][()]
         self._store_up = self._gauges["store_up"][store,]
 
@@ -146,11 +145,9 @@ class Metrics:
 
     def decided(self, decision: Decision) -> None:
         """Count one decision and its duration; a decision in shadow mode also by the reason that would have counted."""
-        reason = decision.reason
-        self._tally.count(self._decisions[reason])
+        self._tally.note(self._decisions[decision.reason, decision.source], decision.duration)
         if decision.shadowed is not None:
-            self._tally.count(self._shadow[decision.shadowed])
-        self._tally.observe(self._durations[reason, decision.source], decision.duration)
+            self._tally.note(self._shadow[decision.shadowed])
 
     def waiting(self, change: int) -> None:
         """Count a decision that began (1) or ended (-1) waiting for the store."""
@@ -158,11 +155,7 @@ class Metrics:
 
     def http_request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request of a group of ``ROUTES``; a status outside 100 to 599 counts as ``5xx``."""
-        counter = self._requests.get((route, status))
-        self._tally.count(counter or self._counters["http_requests"][route, _SERVER_ERROR])
-        histogram = self._request_durations.get(route)
-        if histogram is not None:
-            self._tally.observe(histogram, seconds)
+        self._tally.note(self._requests[route, self._groups.get(status, _SERVER_ERROR)], seconds)
 
     def shed(self, reason: str) -> None:
         """Count a request refused because too many were waiting: ``misses``, ``loads`` or ``bridge``."""
@@ -184,7 +177,7 @@ class Metrics:
 
     def cache_lookup(self, result: str) -> None:
         """Count a look-up: ``hit``, ``negative_hit``, ``stale`` or ``miss``."""
-        self._tally.count(self._lookups[result])
+        self._tally.note(self._lookups[result])
 
     def cache_evicted(self, reason: str) -> None:
         """Count an entry that left: ``ttl``, ``lru`` or ``invalidated``."""

@@ -14,54 +14,55 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import prometheus_client
 
-__all__ = ["Tally"]
+__all__ = ["Movement", "Tally"]
 
 _BATCH: Final = 512  # notes; so many wait at most, but for those that come while another thread adds up
 
 
+class Movement:
+    """What one event moves: a counter by one and, where it takes time, a histogram. Made once, noted often."""
+
+    __slots__ = ("counter", "histogram")
+
+    def __init__(
+        self, counter: prometheus_client.Counter, histogram: prometheus_client.Histogram | None = None
+    ) -> None:
+        self.counter = counter
+        self.histogram = histogram
+
+
 class Tally:
-    """Counts and durations that wait for ``settle``. Every method may be called by any thread."""
+    """Events that wait for ``settle``. Every method may be called by any thread."""
 
     def __init__(self) -> None:
-        self._counts: deque[prometheus_client.Counter] = deque()
-        self._durations: deque[tuple[prometheus_client.Histogram, float]] = deque()
+        self._notes: deque[tuple[Movement, float]] = deque()
         self._settling = threading.Lock()
 
-    def count(self, counter: prometheus_client.Counter) -> None:
-        """One more."""
-        self._counts.append(counter)
-        if len(self._counts) >= _BATCH:
-            self._settle_unless_busy()
-
-    def observe(self, histogram: prometheus_client.Histogram, seconds: float) -> None:
-        """One observation."""
-        self._durations.append((histogram, seconds))
-        if len(self._durations) >= _BATCH:
-            self._settle_unless_busy()
+    def note(self, movement: Movement, seconds: float = 0.0) -> None:
+        """One event that took so long."""
+        self._notes.append((movement, seconds))
+        if len(self._notes) >= _BATCH and self._settling.acquire(blocking=False):
+            try:
+                self._add_up()
+            finally:
+                self._settling.release()
 
     def settle(self) -> None:
         """Add up what was noted before this call; for whoever reads the metrics next."""
         with self._settling:
             self._add_up()
 
-    def _settle_unless_busy(self) -> None:
-        if self._settling.acquire(blocking=False):
-            try:
-                self._add_up()
-            finally:
-                self._settling.release()
-
     def _add_up(self) -> None:
         """Past the library's ways, as ``service.observe.snapshot`` reads; its private names are pinned with its version."""
-        counts, durations = self._counts, self._durations
-        for counter, number in Counter(counts.popleft() for _ in range(len(counts))).items():
-            counter.inc(number)
-        seconds: dict[prometheus_client.Histogram, list[float]] = defaultdict(list)
-        for _ in range(len(durations)):
-            histogram, value = durations.popleft()
-            seconds[histogram].append(value)
-        for histogram, values in seconds.items():
-            bounds = histogram._upper_bounds  # noqa: SLF001 - see the docstring
-            histogram._sum.inc(sum(values))  # noqa: SLF001 - likewise
-            for bucket, number in Counter(bisect_left(bounds, value) for value in values).items():
-                histogram._buckets[bucket].inc(number)  # noqa: SLF001 - likewise
+        seconds: dict[Movement, list[float]] = defaultdict(list)
+        for _ in range(len(self._notes)):
+            movement, value = self._notes.popleft()
+            seconds[movement].append(value)
+        for movement, values in seconds.items():
+            movement.counter.inc(len(values))
+            histogram = movement.histogram
+            if histogram is not None:
+                bounds = histogram._upper_bounds  # noqa: SLF001 - see the docstring
+                histogram._sum.inc(sum(values))  # noqa: SLF001 - likewise
+                for bucket, number in Counter(bisect_left(bounds, value) for value in values).items():
+                    histogram._buckets[bucket].inc(number)  # noqa: SLF001 - likewise

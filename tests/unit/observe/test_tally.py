@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from service.observe.tally import Tally
+from service.observe.tally import Movement, Tally
 
 BOUNDS = (0.001, 0.01, 0.1)
 THREADS = 8
@@ -20,6 +20,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.counter = Counter("c", "", registry=self.registry)
         self.histogram = Histogram("h", "", registry=self.registry, buckets=BOUNDS)
+        self.timed = Movement(self.counter, self.histogram)
+        self.untimed = Movement(self.counter)
 
     def counted(self) -> float:
         return self.registry.get_sample_value("c_total") or 0.0
@@ -36,22 +38,21 @@ def test_what_is_settled_is_what_the_library_would_have_counted(seconds: list[fl
     noted, counted = Metrics(), Metrics()
     tally = Tally()
     for value in seconds:
-        tally.observe(noted.histogram, value)
-        tally.count(noted.counter)
+        tally.note(noted.timed, value)
+        tally.note(noted.untimed)
         counted.histogram.observe(value)
-        counted.counter.inc()
+        counted.counter.inc(2)
     tally.settle()
     expected = counted.observed()
     assert noted.observed() == {**expected, "sum": pytest.approx(expected["sum"])}
-    assert noted.counted() == counted.counted() == len(seconds)
+    assert noted.counted() == counted.counted() == 2 * len(seconds)
 
 
 def test_what_nobody_reads_does_not_pile_up() -> None:
     """So the memory is bounded without a scrape; all but the last few are in the metrics already."""
     metrics, tally = Metrics(), Tally()
     for _ in range(10_000):
-        tally.count(metrics.counter)
-        tally.observe(metrics.histogram, 0.005)
+        tally.note(metrics.timed, 0.005)
     assert metrics.counted() > 9_000
     assert (metrics.observed()["count"] or 0) > 9_000
 
@@ -66,8 +67,7 @@ def test_threads_that_note_while_others_read_lose_nothing() -> None:
         for _ in range(5_000):
             if number % 4 == 0:
                 tally.settle()
-            tally.count(metrics.counter)
-            tally.observe(metrics.histogram, 0.005)
+            tally.note(metrics.timed, 0.005)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(THREADS)]
     for thread in threads:
