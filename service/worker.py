@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from service.runtime import Gatekey
     from service.settings import Settings
 
-__all__ = ["SIGNALS", "STARTED", "Interface", "Loader"]
+__all__ = ["SIGNALS", "STARTED", "Interface", "Loader", "take_turns"]
 
 Interface = Literal["rsgi", "wsgi"]
 
@@ -76,7 +76,7 @@ class Loader:
 
     def __call__(self) -> Any:
         """The application, in the form that Granian's interface takes."""
-        _take_turns()
+        take_turns()
         with self.explained():
             gatekey = build(self.settings, seed=self._seed)
         with self.explained(gatekey):
@@ -137,7 +137,7 @@ class _Front(Front):
         loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, (signal.SIGTERM,))
 
 
-def _take_turns() -> None:
+def take_turns() -> None:
     """From now on no thread of this process takes a core from another by being woken (``SCHED_BATCH`` of Linux).
 
     Each answer wakes Granian's I/O thread, and that stopped the thread that decides in two of three requests, for the
