@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from service.runtime import Gatekey
+    from tests.support.sides import Side
 
 STATUSES = {
     "forward": {200, 302, 303, 400, 401, 403, 404},
@@ -223,9 +224,10 @@ targets = st.one_of(
 def test_both_ways_of_serving_answer_log_and_count_the_same(both: tuple[FlaskSide, FrontSide]) -> None:
     """For any request that both servers deliver alike: status, headers and body; then the lines and the counts of all."""
     flask, front = both
-    for side in both:
+    sides: tuple[Side, Side] = both
+    for side in sides:
         side.forget()
-    counted = [_counts(side) for side in both]
+    counted = [_counts(side) for side in sides]
 
     @settings(max_examples=200, deadline=None)
     @given(
@@ -245,10 +247,10 @@ def test_both_ways_of_serving_answer_log_and_count_the_same(both: tuple[FlaskSid
         assert _plain(flask.send(method, target, lines, body)) == _plain(front.send(method, target, lines, body))
 
     ask_both()
-    moved = [_moved(_counts(side), before) for side, before in zip(both, counted, strict=True)]
+    moved = [_moved(_counts(side), before) for side, before in zip(sides, counted, strict=True)]
     assert moved[0] == moved[1]
     assert {name.partition("{")[0] for name in moved[0]} >= {"gatekey_decisions_total", "gatekey_http_requests_total"}
-    said = [[_line(event) for event in side.events()] for side in both]
+    said = [[_line(event) for event in side.events()] for side in sides]
     assert said[0] == said[1]
     assert {line["event"] for line in said[0]} >= {"auth.decision"}
 
@@ -257,7 +259,7 @@ COUNTERS = ("gatekey_decisions_total", "gatekey_shadow_decisions_total", "gateke
 NEW_EACH_TIME = ("timestamp", "boot_id", "seq", "duration_ms", "store_ms", "request_id", "key_id")
 
 
-def _counts(side: FlaskSide | FrontSide) -> dict[str, float]:
+def _counts(side: Side) -> dict[str, float]:
     """What has been counted so far, but for these questions themselves."""
     text = side.send("GET", "/metrics", (("host", "localhost"),)).body.decode()
     lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith(COUNTERS))
