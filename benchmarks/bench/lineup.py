@@ -19,6 +19,7 @@ from benchmarks.bench.launches import (
     uvicorn,
 )
 from benchmarks.contenders import known
+from benchmarks.faults.client import forwarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +30,7 @@ __all__ = ["CONTENDERS", "DOOR"]
 
 _CREDENTIALS: Final = {"x-api-key": known.API_KEY, "x-secret-token": known.SECRET}
 _WRONG: Final = "a-wrong-secret-of-the-same-length"
-_FORWARDED: Final = {
-    "X-Forwarded-Method": "GET",
-    "X-Forwarded-Proto": "https",
-    "X-Forwarded-Host": known.DOMAIN,
-    "X-Forwarded-Uri": "/orders",
-    "X-Forwarded-For": "192.0.2.1",
-}
-DOOR: Final = Request(path="/auth/forward/default", headers={**_FORWARDED, **_CREDENTIALS})
+DOOR: Final = Request(path="/auth/forward/default", headers={**forwarded(known.DOMAIN), **_CREDENTIALS})
 _VIEW: Final = Request(path="/orders", headers={"Host": known.DOMAIN, **_CREDENTIALS})
 
 
