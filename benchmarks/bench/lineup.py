@@ -190,7 +190,7 @@ _ALL: Final = (
     _library(
         "safe-flask",
         "safe-api-keys, Flask, Granian",
-        "its decorator over its memory store; Granian WSGI with 1 blocking thread",
+        "its decorator over its memory store, its `VerifyCache` on; Granian WSGI with 1 blocking thread",
         granian("safe_flask:app", "--blocking-threads", "1"),
         "/api/orders",
         "safe-api-keys",
@@ -200,7 +200,7 @@ _ALL: Final = (
     _library(
         "safe-starlette",
         "safe-api-keys, Starlette, uvicorn",
-        "its middleware over its memory store; uvicorn[standard], no access log",
+        "its middleware over its memory store, its `VerifyCache` on; uvicorn[standard], no access log",
         uvicorn("safe_starlette:app"),
         "/api/orders",
         "safe-api-keys",
