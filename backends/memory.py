@@ -16,7 +16,7 @@ from backends.errors import Conflict, NotFound, StoreClosed, StoreUnavailable
 from backends.memory_journal import MemoryJournal
 from backends.paging import page_of
 from backends.records import Connections, FoundKey, KeyFilter, KeyRecord, KeyState, Organization, Origin
-from backends.rules import check_replacement, check_state
+from backends.rules import check_state, replacement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -155,16 +155,7 @@ class MemoryKeyStore:
         """See the contract."""
         self._check_open()
         current = self._key(record.key_id)
-        check_replacement(
-            record,
-            expected_version=expected_version,
-            api_key=current.api_key,
-            organization_id=current.organization_id,
-            state=current.state,
-            version=current.version,
-        )
-        stored = replace(record, version=current.version + 1)
-        self._by_key_id[record.key_id] = stored
+        stored = self._by_key_id[record.key_id] = replacement(current, record, expected_version=expected_version)
         self._announce(record.api_key)
         return stored
 

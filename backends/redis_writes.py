@@ -24,7 +24,7 @@ from backends.redis_records import (
     organization_to_json,
 )
 from backends.redis_scripts import ADD, ADD_ORGANIZATION, REMOVE, SWAP, SWITCH_ORGANIZATION
-from backends.rules import check_replacement, check_state
+from backends.rules import check_state, replacement
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -102,16 +102,7 @@ class Writes:
         """See the contract."""
         for _ in range(_ATTEMPTS):
             held = await self.held(record.key_id)
-            current = held.record
-            check_replacement(
-                record,
-                expected_version=expected_version,
-                api_key=current.api_key,
-                organization_id=current.organization_id,
-                state=current.state,
-                version=current.version,
-            )
-            stored = replace(record, version=current.version + 1)
+            stored = replacement(held.record, record, expected_version=expected_version)
             if await self._swap(held, stored):
                 return stored
         raise _busy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backends.errors import Conflict, VersionConflict
@@ -10,7 +11,7 @@ from backends.records import KeyState
 if TYPE_CHECKING:
     from backends.records import KeyRecord
 
-__all__ = ["check_replacement", "check_state"]
+__all__ = ["check_replacement", "check_state", "replacement"]
 
 
 def check_replacement(
@@ -25,6 +26,19 @@ def check_replacement(
     if (record.api_key, record.organization_id) != (api_key, organization_id):
         raise Conflict("a key's api_key and organization are fixed")
     check_state(state, record.state)
+
+
+def replacement(current: KeyRecord, record: KeyRecord, *, expected_version: int) -> KeyRecord:
+    """What is stored in the place of ``current``: ``record`` with the next version; raises as ``check_replacement``."""
+    check_replacement(
+        record,
+        expected_version=expected_version,
+        api_key=current.api_key,
+        organization_id=current.organization_id,
+        state=current.state,
+        version=current.version,
+    )
+    return replace(record, version=current.version + 1)
 
 
 def check_state(stored: object, wanted: KeyState) -> None:

@@ -61,7 +61,7 @@ def main() -> int:
     try:
         run = _measure(names, cores, number=options.rounds, seconds=options.seconds)
     except KeyboardInterrupt:
-        say("")
+        say("make bench: interrupted; what was started is stopped, and nothing is kept", keep=True)
         return 130
     for heading, lines in sections(run):
         print("", heading, "", *lines, sep="\n")  # noqa: T201 - as above

@@ -19,6 +19,7 @@ from benchmarks.bench.launches import (
     uvicorn,
 )
 from benchmarks.contenders import known
+from benchmarks.faults.client import forwarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +30,7 @@ __all__ = ["CONTENDERS", "DOOR"]
 
 _CREDENTIALS: Final = {"x-api-key": known.API_KEY, "x-secret-token": known.SECRET}
 _WRONG: Final = "a-wrong-secret-of-the-same-length"
-_FORWARDED: Final = {
-    "X-Forwarded-Method": "GET",
-    "X-Forwarded-Proto": "https",
-    "X-Forwarded-Host": known.DOMAIN,
-    "X-Forwarded-Uri": "/orders",
-    "X-Forwarded-For": "192.0.2.1",
-}
-DOOR: Final = Request(path="/auth/forward/default", headers={**_FORWARDED, **_CREDENTIALS})
+DOOR: Final = Request(path="/auth/forward/default", headers={**forwarded(known.DOMAIN), **_CREDENTIALS})
 _VIEW: Final = Request(path="/orders", headers={"Host": known.DOMAIN, **_CREDENTIALS})
 
 
@@ -44,51 +38,63 @@ def _missing_environment() -> str:
     return "" if (RIVALS_BIN / "python").exists() else f"needs {RIVALS_BIN.parent.name} (make setup-bench)"
 
 
-def _views(name: str, path: str, title: str) -> Contender:
-    request = Request(path=path, headers={"Host": known.DOMAIN, **_CREDENTIALS})
+def _gatekey(
+    name: str,
+    title: str,
+    setup: str,
+    launch: Callable[[Place], Launch],
+    request: Request,
+    *,
+    refused: Request | None = None,
+    workers: int = 1,
+    latency: bool = True,
+) -> Contender:
+    """One of ours; ``refused`` defaults to the same request with a wrong secret."""
     return Contender(
         name=name,
         title=title,
-        setup="Flask with `api_key_required`, log and metrics on, on Granian WSGI with 1 blocking thread",
+        setup=setup,
         kind="gatekey",
-        launch=granian("gatekey_views:app", "--blocking-threads", "1", own=True),
+        launch=launch,
         request=request,
-        refused=request.changed(expected=401, x_secret_token=_WRONG),
+        refused=refused or request.changed(expected=401, x_secret_token=_WRONG),
+        workers=workers,
+        latency=latency,
+    )
+
+
+def _views(name: str, path: str, title: str) -> Contender:
+    return _gatekey(
+        name,
+        title,
+        "Flask with `api_key_required`, log and metrics on, on Granian WSGI with 1 blocking thread",
+        granian("gatekey_views:app", "--blocking-threads", "1", own=True),
+        Request(path=path, headers=_VIEW.headers),
     )
 
 
 def _workers(number: int) -> Contender:
-    return Contender(
-        name=f"workers-{number}",
-        title=f"Gatekey, forward door, SQLite, {number} worker{'' if number == 1 else 's'}",
-        setup="`gatekey serve` on a SQLite store, cached allow, log and metrics on",
-        kind="gatekey",
-        launch=serve_workers(number),
-        request=DOOR,
-        refused=DOOR.changed(expected=401, x_secret_token=_WRONG),
+    return _gatekey(
+        f"workers-{number}",
+        f"Gatekey, forward door, SQLite, {number} worker{'' if number == 1 else 's'}",
+        "`gatekey serve` on a SQLite store, cached allow, log and metrics on",
+        serve_workers(number),
+        DOOR,
         workers=number,
         latency=False,
     )
 
 
-def _flask(name: str, title: str, setup: str, launch: Callable[[Place], Launch], *versions: str) -> Contender:
-    return Contender(
-        name=name,
-        title=title,
-        setup=setup,
-        kind="rival",
-        launch=launch,
-        request=_VIEW,
-        refused=_VIEW.changed(expected=401, x_secret_token=_WRONG),
-        missing=_missing_environment,
-        versions=("flask", "flask-caching", *versions),
-    )
-
-
-def _library(
-    name: str, title: str, setup: str, launch: Callable[[Place], Launch], request: Request, *versions: str
+def _rival(
+    name: str,
+    title: str,
+    setup: str,
+    launch: Callable[[Place], Launch],
+    *versions: str,
+    request: Request,
+    refused: Request,
+    makes_key: bool = False,
 ) -> Contender:
-    """One that makes up its key and takes it as a bearer token."""
     return Contender(
         name=name,
         title=title,
@@ -96,43 +102,47 @@ def _library(
         kind="rival",
         launch=launch,
         request=request,
-        refused=request.changed(expected=401, Authorization="Bearer {key}x"),
-        makes_key=True,
+        refused=refused,
+        makes_key=makes_key,
         missing=_missing_environment,
         versions=versions,
     )
 
 
-_BEARER: Final = {"Authorization": "Bearer {key}"}
+def _flask(name: str, title: str, setup: str, launch: Callable[[Place], Launch], *versions: str) -> Contender:
+    """The few lines that one would write oneself: the same two headers as ours."""
+    refused = _VIEW.changed(expected=401, x_secret_token=_WRONG)
+    return _rival(name, title, setup, launch, "flask", "flask-caching", *versions, request=_VIEW, refused=refused)
+
+
+def _library(
+    name: str, title: str, setup: str, launch: Callable[[Place], Launch], path: str, *versions: str
+) -> Contender:
+    """One that makes up its key and takes it as a bearer token."""
+    request = Request(path=path, headers={"Authorization": "Bearer {key}"})
+    refused = request.changed(expected=401, Authorization="Bearer {key}x")
+    return _rival(name, title, setup, launch, *versions, request=request, refused=refused, makes_key=True)
+
+
 _MEMOIZED: Final = "the whole check memoized for 15 minutes"
 
 _ALL: Final = (
-    Contender(
-        name="gatekey-door",
-        title="Gatekey, forward door",
-        setup="`gatekey serve`, cached allow, log and metrics on",
-        kind="gatekey",
-        launch=serve,
-        request=DOOR,
-        refused=DOOR.changed(expected=401, x_secret_token=_WRONG),
-    ),
-    Contender(
-        name="gatekey-denied-secret",
-        title="Gatekey, forward door, wrong secret",
-        setup="the same, denied: a known key with a wrong secret",
-        kind="gatekey",
-        launch=serve,
-        request=DOOR.changed(expected=401, x_secret_token=_WRONG),
+    _gatekey("gatekey-door", "Gatekey, forward door", "`gatekey serve`, cached allow, log and metrics on", serve, DOOR),
+    _gatekey(
+        "gatekey-denied-secret",
+        "Gatekey, forward door, wrong secret",
+        "the same, denied: a known key with a wrong secret",
+        serve,
+        DOOR.changed(expected=401, x_secret_token=_WRONG),
         refused=DOOR,
         latency=False,
     ),
-    Contender(
-        name="gatekey-denied-unknown",
-        title="Gatekey, forward door, unknown key",
-        setup="the same, denied: a key that nobody has, cached as such",
-        kind="gatekey",
-        launch=serve,
-        request=DOOR.changed(expected=401, x_api_key="nobodys-key"),
+    _gatekey(
+        "gatekey-denied-unknown",
+        "Gatekey, forward door, unknown key",
+        "the same, denied: a key that nobody has, cached as such",
+        serve,
+        DOOR.changed(expected=401, x_api_key="nobodys-key"),
         refused=DOOR,
         latency=False,
     ),
@@ -172,7 +182,7 @@ _ALL: Final = (
         "keyshield, FastAPI, uvicorn",
         "cached service over its in-memory repository, its random delay off; uvicorn[standard], no access log",
         uvicorn("keyshield_app:app"),
-        Request(path="/orders", headers=_BEARER),
+        "/orders",
         "keyshield",
         "fastapi",
         "uvicorn",
@@ -180,9 +190,9 @@ _ALL: Final = (
     _library(
         "safe-flask",
         "safe-api-keys, Flask, Granian",
-        "its decorator over its memory store; Granian WSGI with 1 blocking thread",
+        "its decorator over its memory store, its `VerifyCache` on; Granian WSGI with 1 blocking thread",
         granian("safe_flask:app", "--blocking-threads", "1"),
-        Request(path="/api/orders", headers=_BEARER),
+        "/api/orders",
         "safe-api-keys",
         "flask",
         "granian",
@@ -190,9 +200,9 @@ _ALL: Final = (
     _library(
         "safe-starlette",
         "safe-api-keys, Starlette, uvicorn",
-        "its middleware over its memory store; uvicorn[standard], no access log",
+        "its middleware over its memory store, its `VerifyCache` on; uvicorn[standard], no access log",
         uvicorn("safe_starlette:app"),
-        Request(path="/api/orders", headers=_BEARER),
+        "/api/orders",
         "safe-api-keys",
         "starlette",
         "uvicorn",

@@ -18,7 +18,7 @@ from benchmarks.bench.errors import BadRun
 from benchmarks.bench.figures import quantile
 from benchmarks.bench.launches import fill_store, gatekey_environment
 from benchmarks.contenders import known
-from benchmarks.faults.client import Client, key_headers
+from benchmarks.faults.client import Client, forwarded, key_headers
 from benchmarks.faults.stores import STORES
 from tests.support import postgres_server, redis_server
 from tests.support.servers import ROOT, GatekeyServer, free_port
@@ -32,13 +32,7 @@ __all__ = ["KEYS_A_ROUND", "STORES", "Miss", "measure", "medians", "missing"]
 
 KEYS_A_ROUND: Final = 300
 _SPARE: Final = 3  # rounds, for those that are void
-_DOOR: Final = {
-    "X-Forwarded-Method": "GET",
-    "X-Forwarded-Proto": "https",
-    "X-Forwarded-Host": known.DOMAIN,
-    "X-Forwarded-Uri": "/orders",
-    "X-Forwarded-For": "192.0.2.1",
-}
+_DOOR: Final = forwarded(known.DOMAIN)
 _WARM_UP: Final = "warm"
 
 

@@ -39,7 +39,7 @@ class Load:
 
 def missing() -> str:
     """What is to be installed, empty where wrk is there."""
-    return "" if shutil.which("wrk") else "needs wrk (Debian: apt install wrk; macOS: brew install wrk)"
+    return "" if shutil.which("wrk") else "needs wrk (Debian: apt install wrk)"
 
 
 def version() -> str:

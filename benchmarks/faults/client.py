@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["Answer", "Client", "key_headers"]
+__all__ = ["Answer", "Client", "forwarded", "key_headers"]
 
 _NO_ANSWER: Final = 0
 """Stands for the status where no answer came."""
@@ -33,6 +33,17 @@ class Answer:
     def json(self) -> Any:
         """The body, read as JSON."""
         return orjson.loads(self.body)
+
+
+def forwarded(host: str) -> dict[str, str]:
+    """The five headers of a proxy's question about a client's request to this host."""
+    return {
+        "X-Forwarded-Method": "GET",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": host,
+        "X-Forwarded-Uri": "/orders",
+        "X-Forwarded-For": "192.0.2.1",
+    }
 
 
 def key_headers(api_key: str, secret: str) -> dict[str, str]:

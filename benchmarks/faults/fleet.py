@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from backends.factory import create_store
-from benchmarks.faults.client import Answer, Client, key_headers
+from benchmarks.faults.client import Answer, Client, forwarded, key_headers
 from service.auth.keyfile import read_key_lines
 from service.auth.peppers import Peppers
 from tests.support.servers import GatekeyServer
@@ -23,13 +23,7 @@ __all__ = ["Fleet", "environment", "fleet", "key_line"]
 PEPPER: Final = "a pepper for measurements of 32 bytes or more"
 _SECRET: Final = "the-secret-of-every-key"  # noqa: S105 - of keys that live for a minute on this machine
 DOMAIN: Final = "api.example.com"
-_DOOR: Final = {
-    "X-Forwarded-Method": "GET",
-    "X-Forwarded-Proto": "https",
-    "X-Forwarded-Host": DOMAIN,
-    "X-Forwarded-Uri": "/orders",
-    "X-Forwarded-For": "192.0.2.1",
-}
+_DOOR: Final = forwarded(DOMAIN)
 _OPERATOR: Final = "operator"
 _STARTED: Final = 30.0  # seconds until every process must be at work
 

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import postgres_server
 from tests.support.postgres_kind import PostgresKind
 from tests.support.redis_kind import KINDS, by_hand, kind_named
 from tests.support.redis_server import RedisServer, debian_redis, valkey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from tests.support.redis_kind import Hand
 
@@ -23,6 +25,25 @@ def kind(require_all: bool) -> PostgresKind:  # noqa: FBT001 - a fixture
     if missing := kind.missing():
         (pytest.fail if require_all else pytest.skip)(missing)
     return kind
+
+
+@pytest.fixture(scope="session")
+def postgres_programs(require_all: bool) -> Path:  # noqa: FBT001 - a fixture
+    """Where those are with which a PostgreSQL of our own is run."""
+    return _usable(postgres_server.binaries(), "no PostgreSQL of our own can be run here", require_all=require_all)
+
+
+@pytest.fixture(scope="session")
+def debian_programs(require_all: bool) -> Path:  # noqa: FBT001 - a fixture
+    """Debian's, which have tools that the wheel lacks."""
+    problem = "Debian's postgresql is needed, and as root setpriv"
+    return _usable(postgres_server.debian_binaries(), problem, require_all=require_all)
+
+
+def _usable(folder: Path | None, problem: str, *, require_all: bool) -> Path:
+    if folder is None or not postgres_server.can_drop_root():
+        (pytest.fail if require_all else pytest.skip)(problem)
+    return folder
 
 
 @pytest.fixture(params=KINDS)

@@ -12,7 +12,6 @@ import pytest
 from backends.errors import StoreClosed, StoreUnavailable
 from backends.postgres import PostgresKeyStore
 from backends.records import FoundKey, KeyState
-from tests.support import postgres_server
 from tests.support.clock import START
 from tests.support.keys import make_key, make_organization
 from tests.support.postgres_kind import psql
@@ -21,6 +20,7 @@ from tests.support.recorder import EVERYTHING, HEARTBEAT, watching
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
 
     from backends.contract import KeyStore
     from tests.support.postgres_kind import Connection
@@ -30,12 +30,9 @@ ONE = FoundKey(make_key("one"), organization_is_active=True)
 
 
 @pytest.fixture(scope="module")
-def server(require_all: bool) -> Iterator[PostgresServer]:  # noqa: FBT001 - a fixture
+def server(postgres_programs: Path) -> Iterator[PostgresServer]:
     """One of this module's own, because it is mistreated."""
-    folder = postgres_server.binaries()
-    if folder is None or not postgres_server.can_drop_root():
-        (pytest.fail if require_all else pytest.skip)("no PostgreSQL of our own can be run here")
-    server = PostgresServer(folder)
+    server = PostgresServer(postgres_programs)
     yield server
     server.stop()
 

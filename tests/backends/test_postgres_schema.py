@@ -15,7 +15,7 @@ from backends.errors import StoreNotReady, StoreUnavailable, StoreUnfit
 from backends.factory import create_store
 from backends.postgres_migrations import MIGRATIONS, OLDEST_USABLE, SCHEMA_VERSION
 from backends.records import FoundKey, KeyState
-from tests.support import leaks, postgres_server
+from tests.support import leaks
 from tests.support.clock import START
 from tests.support.keys import make_key, make_organization
 from tests.support.postgres_kind import PostgresKind, psql
@@ -291,16 +291,13 @@ async def exercise(store: KeyStore) -> None:
 
 
 @pytest.fixture
-def own_server(require_all: bool) -> Iterator[PostgresServer]:  # noqa: FBT001 - a fixture
+def own_server(postgres_programs: Path) -> Iterator[PostgresServer]:
     """Never somebody else's, on which there may be such schemas: they are dropped here."""
-    folder = postgres_server.binaries()
-    if folder is None or not postgres_server.can_drop_root():
-        (pytest.fail if require_all else pytest.skip)("no PostgreSQL of our own can be run here")
     server = shared_server()
     if isinstance(server, PostgresServer):
         yield server
         return
-    server = PostgresServer(folder)
+    server = PostgresServer(postgres_programs)
     yield server
     server.stop()
 

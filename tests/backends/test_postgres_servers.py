@@ -15,7 +15,6 @@ from backends.postgres_connect import Connector
 from backends.postgres_pool import Pool
 from backends.postgres_url import parse_url
 from backends.records import KeyState, Origin
-from tests.support import postgres_server
 from tests.support.clock import START
 from tests.support.keys import make_key, make_organization
 from tests.support.postgres_kind import psql
@@ -28,12 +27,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def server(require_all: bool) -> Iterator[PostgresServer]:  # noqa: FBT001 - a fixture
+def server(debian_programs: Path) -> Iterator[PostgresServer]:
     """With the tools of Debian, which the wheel lacks."""
-    folder = postgres_server.debian_binaries()
-    if folder is None or not postgres_server.can_drop_root():
-        (pytest.fail if require_all else pytest.skip)("Debian's postgresql is needed, and as root setpriv")
-    server = PostgresServer(folder)
+    server = PostgresServer(debian_programs)
     yield server
     server.stop()
 

@@ -110,14 +110,13 @@ async def test_a_wrong_password_is_told_without_it(tls: Tls) -> None:
     assert "another-word" not in text
 
 
-async def test_of_several_hosts_the_one_that_can_be_written_to_is_found(kind: PostgresKind) -> None:
+async def test_of_several_hosts_the_one_that_can_be_written_to_is_found(
+    kind: PostgresKind, postgres_programs: Path
+) -> None:
     """The first one refuses, the second one is read-only; once found, it is asked first."""
     host, port = kind.address()
     server = shared_server()
-    folder = postgres_server.binaries()
-    if folder is None:
-        pytest.skip("it needs a second server, and there are no programs to run one")
-    copy = PostgresServer(folder)
+    copy = PostgresServer(postgres_programs)
     async with kind.make("gk_hosts"):
         try:
             async with psql(copy.url()) as connection:
@@ -137,13 +136,9 @@ async def test_of_several_hosts_the_one_that_can_be_written_to_is_found(kind: Po
             copy.stop()
 
 
-async def test_where_no_host_can_be_written_to_that_is_said(kind: PostgresKind) -> None:
+async def test_where_no_host_can_be_written_to_that_is_said(postgres_programs: Path) -> None:
     """It is no fault of the network."""
-    kind.address()
-    folder = postgres_server.binaries()
-    if folder is None:
-        pytest.skip("it needs a second server, and there are no programs to run one")
-    copy = PostgresServer(folder, "default_transaction_read_only=on")
+    copy = PostgresServer(postgres_programs, "default_transaction_read_only=on")
     try:
         assert "no server of the URL can be written to" in await failure(copy.url(target_session_attrs="read-write"))
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,18 @@ def pair(request: pytest.FixtureRequest, require_all: bool) -> Iterator[tuple[Re
 def follow(copy: RedisServer, primary: RedisServer) -> None:
     copy.ask("REPLICAOF", primary.host, primary.port)
     wait_until(lambda: copy.ask("INFO", "replication")["master_link_status"] == "up", "the copy is in step")
+
+
+@contextmanager
+def places_changed(primary: RedisServer, copy: RedisServer) -> Iterator[None]:
+    """The primary is a copy of its copy, and afterwards all is as it was."""
+    copy.ask("REPLICAOF", "NO", "ONE")
+    try:
+        follow(primary, copy)
+        yield
+    finally:
+        primary.ask("REPLICAOF", "NO", "ONE")
+        follow(copy, primary)
 
 
 async def test_a_write_that_the_copy_has_is_durable(pair: tuple[RedisServer, RedisServer]) -> None:
@@ -89,10 +102,8 @@ async def test_a_primary_that_becomes_a_copy_takes_no_write_and_then_answers_not
     async with by_hand(primary) as hand, watching(hand.store) as recorder:
         assert await hand.store.find("one") == ONE
         assert await hand.store.replicate()
-        copy.ask("REPLICAOF", "NO", "ONE")
         caplog.clear()
-        try:
-            follow(primary, copy)
+        with places_changed(primary, copy):
             for _ in range(2):
                 with pytest.raises(StoreUnavailable, match="read-only, a replica"):
                     await hand.store.set_state("key_one", KeyState.REVOKED, now=START)
@@ -100,9 +111,6 @@ async def test_a_primary_that_becomes_a_copy_takes_no_write_and_then_answers_not
                 await hand.store.find("one")
             await announcements_are_lost(caplog)
             recorder.events.clear()  # what the lost connection still told
-        finally:
-            primary.ask("REPLICAOF", "NO", "ONE")
-            follow(copy, primary)
         assert await hand.store.find("one") == ONE
         assert (await recorder.until(HEARTBEAT))[0] == EVERYTHING
 
@@ -127,15 +135,10 @@ async def test_a_primary_that_becomes_a_copy_is_left_though_nobody_writes(
     async with by_hand(primary) as hand, watching(hand.store) as recorder:
         assert await hand.store.find("one") == ONE
         assert await hand.store.replicate()
-        copy.ask("REPLICAOF", "NO", "ONE")
-        try:
-            follow(primary, copy)
+        with places_changed(primary, copy):
             with pytest.raises(StoreUnavailable, match="read-only, a replica"):
                 await asyncio.wait_for(look_until_refused(hand.store), 20)
             recorder.events.clear()  # the look-ups' connections are left after the announcing one
-        finally:
-            primary.ask("REPLICAOF", "NO", "ONE")
-            follow(copy, primary)
         assert (await recorder.until(HEARTBEAT))[0] == EVERYTHING, "a sign of life came through a copy"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from backends.errors import Conflict, StoreError, VersionConflict
 from backends.records import KeyState
-from backends.rules import check_replacement, check_state
+from backends.rules import check_replacement, check_state, replacement
 from tests.support.keys import make_key
 
 STORED: dict[str, Any] = {"api_key": "key-one", "organization_id": "acme", "state": "active", "version": 3}
@@ -40,6 +40,19 @@ def test_a_replacement_is_for_the_version_read_and_moves_nothing(
     with pytest.raises(error):
         check_replacement(make_key(), expected_version=3, **given)
     return None
+
+
+def test_what_replaces_a_key_has_the_next_version() -> None:
+    """Counted from what is stored, whatever stands in what was handed over; a refused one is none at all."""
+    stored = make_key(version=3)
+    changed = make_key(name="changed", version=99)
+    assert replacement(stored, changed, expected_version=3) == make_key(name="changed", version=4)
+    with pytest.raises(VersionConflict):
+        replacement(stored, changed, expected_version=2)
+    with pytest.raises(Conflict):
+        replacement(make_key(organization_id="globex", version=3), changed, expected_version=3)
+    with pytest.raises(Conflict):
+        replacement(make_key(state=KeyState.REVOKED, version=3), changed, expected_version=3)
 
 
 @pytest.mark.parametrize("wanted", KeyState)

@@ -95,14 +95,14 @@ class Commands:
         leaks.register(made["secret_token"])
         return made
 
-    def used(self, key_id: str, at: datetime) -> None:
-        """Record a use of the key, as a serving process does."""
+    def used(self, key_id: str, at: datetime, *, previous: datetime | None = None) -> None:
+        """Record a use of the key, as a serving process does; ``previous`` is when its old secret was used last."""
 
         async def add() -> None:
             async with management(load_settings(self.environ)) as parts:
                 hour = at.replace(minute=0, second=0, microsecond=0)
-                count = UsageCount(key_id=key_id, hour=hour, count=1, last_used_at=at, previous_secret_used_at=None)
-                await parts.store.journal.add_usage([count])
+                use = UsageCount(key_id=key_id, hour=hour, count=1, last_used_at=at, previous_secret_used_at=previous)
+                await parts.store.journal.add_usage([use])
 
         asyncio.run(add())
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from backends.journal import UsageCount
-from service.app import management
-from service.settings import load_settings
 from tests.support import leaks
 from tests.support.clock import START, FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from tests.cli.commands import Commands
 
@@ -39,18 +34,6 @@ def verdict(gatekey: Commands, api_key: str, secret: str) -> str:
     """What a request with this secret would get."""
     result = gatekey("explain", "--api-key", api_key, "--domain", "api.example.com", EXPLAIN_SECRET_TOKEN=secret)
     return "allowed" if result.exit_code == 0 else result.stderr.rpartition(": ")[2].strip()
-
-
-def used(gatekey: Commands, key_id: str, *, last: datetime, previous: datetime | None) -> None:
-    """As a serving process records it."""
-
-    async def add() -> None:
-        async with management(load_settings(gatekey.environ)) as parts:
-            hour = last.replace(minute=0, second=0, microsecond=0)
-            count = UsageCount(key_id=key_id, hour=hour, count=1, last_used_at=last, previous_secret_used_at=previous)
-            await parts.store.journal.add_usage([count])
-
-    asyncio.run(add())
 
 
 def test_both_secrets_work_after_a_rotation(gatekey: Commands) -> None:
@@ -144,7 +127,7 @@ def test_show_tells_who_still_uses_the_old_secret(gatekey: Commands, clock: Fake
     assert "old secret    not used since the rotation\n" in fresh
     assert ", or 1 d after the first use of the new one" in fresh
     clock.advance(60)
-    used(gatekey, key_id, last=clock.now(), previous=clock.now())
+    gatekey.used(key_id, clock.now(), previous=clock.now())
     clock.advance(7)
     shown = gatekey.ok("keys", "show", key_id)
     assert "last used     7 s ago\n" in shown
@@ -157,7 +140,7 @@ def test_a_use_from_before_the_rotation_says_nothing_about_the_old_secret(gateke
     """It was a use of the one before."""
     key_id = gatekey.create()["key_id"]
     before = START - timedelta(minutes=3, seconds=59)
-    used(gatekey, key_id, last=before, previous=before)
+    gatekey.used(key_id, before, previous=before)
     rotate(gatekey, key_id)
     shown = gatekey.ok("keys", "show", key_id)
     assert "last used     3 min ago\n" in shown

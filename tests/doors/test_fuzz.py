@@ -6,7 +6,7 @@ And the same request on both ways of serving: the same answer.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from service.runtime import Gatekey
+    from tests.support.sides import Side
 
 STATUSES = {
     "forward": {200, 302, 303, 400, 401, 403, 404},
@@ -187,17 +188,26 @@ def both() -> Iterator[tuple[FlaskSide, FrontSide]]:
 
 
 visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20)
+SINGLE = ("host", "x-forwarded-uri", "cookie")
+"""Twice, a server may refuse them or join them as another one does not."""
+FRAMING = ("content-length", "transfer-encoding")
+
+
+def _alike(name: str) -> st.SearchStrategy[list[str]]:
+    """Lines of a header that say the same to a door whether a server joins them by commas or not."""
+    likely = st.sampled_from([value for value in LIKELY.get(name, ["x"]) if value.strip() == value])
+    return st.lists(st.one_of(likely, visible), min_size=1, max_size=1 if name in SINGLE else 2)
+
+
 # WSGI joins lines by commas, so there a URI that holds ",/" looks like two (docs/serving.md): not delivered alike.
 delivered_alike = st.fixed_dictionaries(
     {},
     optional={
-        name: st.one_of(
-            st.sampled_from([value for value in LIKELY.get(name, ["x"]) if value.strip() == value]), visible
-        )
-        for name in (*NAMES, "host", "x-requested-with", "upgrade")
-        if name not in ("content-length", "transfer-encoding", "x-gatekey-denial")
+        name: _alike(name)
+        for name in (*NAMES, "host", "x-requested-with", "hx-request", "purpose", "sec-purpose", "upgrade")
+        if name not in FRAMING
     },
-).filter(lambda headers: ",/" not in headers.get("x-forwarded-uri", ""))
+).filter(lambda headers: ",/" not in "".join(headers.get("x-forwarded-uri", [])))
 targets = st.one_of(
     st.builds(
         "/auth/{}/{}".format,
@@ -211,27 +221,58 @@ targets = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    method=st.sampled_from(["GET", "GET", "HEAD", "POST", "OPTIONS", "BREW", "delete"]),
-    target=targets,
-    headers=delivered_alike,
-    whole=st.tuples(a_whole_context | st.just({}), a_whole_pair | st.just({})).map(
-        lambda parts: {**parts[0], **parts[1]}
-    ),
-)
-def test_both_ways_of_serving_give_the_same_answer(
-    both: tuple[FlaskSide, FrontSide],
-    method: str,
-    target: str,
-    headers: dict[str, str],
-    whole: dict[str, list[str]],
-) -> None:
-    """Status, headers and body, for any request that both servers deliver alike."""
-    parts = {"host": DOMAIN, **headers, **{name: lines[0] for name, lines in whole.items()}}
-    lines = tuple(parts.items())
+def test_both_ways_of_serving_answer_log_and_count_the_same(both: tuple[FlaskSide, FrontSide]) -> None:
+    """For any request that both servers deliver alike: status, headers and body; then the lines and the counts of all."""
     flask, front = both
-    assert _plain(flask.send(method, target, lines)) == _plain(front.send(method, target, lines))
+    sides: tuple[Side, Side] = both
+    for side in sides:
+        side.forget()
+    counted = [_counts(side) for side in sides]
+
+    @settings(max_examples=200, deadline=None)
+    @given(
+        method=st.sampled_from(["GET", "GET", "HEAD", "POST", "OPTIONS", "BREW", "delete"]),
+        target=targets,
+        headers=delivered_alike,
+        whole=st.tuples(a_whole_context | st.just({}), a_whole_pair | st.just({})).map(
+            lambda parts: {**parts[0], **parts[1]}
+        ),
+        body=st.sampled_from([b"", b"", b"", b"{}"]),
+    )
+    def ask_both(
+        method: str, target: str, headers: dict[str, list[str]], whole: dict[str, list[str]], body: bytes
+    ) -> None:
+        parts = {"host": [DOMAIN], **headers, **whole, **({"content-length": [str(len(body))]} if body else {})}
+        lines = tuple((name, value) for name, values in parts.items() for value in values)
+        assert _plain(flask.send(method, target, lines, body)) == _plain(front.send(method, target, lines, body))
+
+    ask_both()
+    moved = [_moved(_counts(side), before) for side, before in zip(sides, counted, strict=True)]
+    assert moved[0] == moved[1]
+    assert {name.partition("{")[0] for name in moved[0]} >= {"gatekey_decisions_total", "gatekey_http_requests_total"}
+    said = [[_line(event) for event in side.events()] for side in sides]
+    assert said[0] == said[1]
+    assert {line["event"] for line in said[0]} >= {"auth.decision"}
+
+
+COUNTERS = ("gatekey_decisions_total", "gatekey_shadow_decisions_total", "gatekey_http_requests_total")
+NEW_EACH_TIME = ("timestamp", "boot_id", "seq", "duration_ms", "store_ms", "request_id", "key_id")
+
+
+def _counts(side: Side) -> dict[str, float]:
+    """What has been counted so far, but for these questions themselves."""
+    text = side.send("GET", "/metrics", (("host", "localhost"),)).body.decode()
+    lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith(COUNTERS))
+    return {name: float(value) for name, _, value in lines if 'route="metrics"' not in name}
+
+
+def _moved(now: dict[str, float], before: dict[str, float]) -> dict[str, float]:
+    return {name: value - before[name] for name, value in now.items() if value != before[name]}
+
+
+def _line(event: dict[str, Any]) -> dict[str, Any]:
+    """A line without what is new each time, and with nothing of where the record came from: the clocks differ."""
+    return {**{name: value for name, value in event.items() if name not in NEW_EACH_TIME}, "source": ""}
 
 
 def _plain(answer: raw_http.RawResponse) -> tuple[int, list[tuple[str, str]], str]:

@@ -18,7 +18,7 @@ from service.observe.families import families
 from service.observe.floods import THRESHOLD, WINDOW
 from service.observe.lines import MAX_LINE
 from service.observe.process import ProcessCollector
-from service.observe.writer import LineWriter
+from service.observe.writer import _INTERVAL, _MAX_QUEUED, LineWriter
 from tests.support.clock import FakeClock
 from tests.support.keys import PEPPERS, make_key
 
@@ -127,7 +127,8 @@ def test_closed_sets_are_listed_whole(values: type[Source | Door | Outcome]) -> 
 
 def test_the_limits_of_the_log_are_documented() -> None:
     """The numbers that a log pipeline is set up by."""
-    for text in (f"{MAX_LINE:,} bytes", f"more than {THRESHOLD} refusals", f"in {WINDOW:.0f} s"):
+    waiting = f"({_MAX_QUEUED:,} of each process), where the writer looks for them every {_INTERVAL * 1000:.0f} ms"
+    for text in (waiting, f"{MAX_LINE:,} bytes", f"more than {THRESHOLD} refusals", f"in {WINDOW:.0f} s"):
         assert text in LOGS
     for reason in FLOOD_REASONS:
         assert f"`{reason.value}`" in LOGS

@@ -33,7 +33,7 @@ _NOWHERE = os.open(os.devnull, os.O_WRONLY)
 
 
 @contextmanager
-def running_gatekey(
+def built_gatekey(
     lines: Iterable[bytes] = (),
     *,
     policies: str = "",
@@ -42,7 +42,7 @@ def running_gatekey(
     clock: Clock | None = None,
     log_fd: int = _NOWHERE,
 ) -> Iterator[Gatekey]:
-    """One process's Gatekey, started on a loop of its own and stopped at the end; its log goes nowhere unless told.
+    """One process's Gatekey, for whoever starts and stops it on a loop; its log goes nowhere unless told.
 
     ``lines`` are those of an import file, ``policies`` is TOML with ``[policy.<name>]`` blocks, ``environ`` are settings.
     """
@@ -53,12 +53,21 @@ def running_gatekey(
     seed = read_key_lines(lines, peppers=settings.make_peppers(), now=datetime.now(UTC))
     gatekey = build(settings, seed=seed, store=store, clock=clock or FakeClock(), log_fd=log_fd)
     try:
-        assert gatekey.portal.is_alive(timeout=10)
         yield gatekey
     finally:
-        gatekey.portal.stop()
         gatekey.writer.close()
         configure_logging(LineWriter(_NOWHERE), console=False, level="info")
+
+
+@contextmanager
+def running_gatekey(lines: Iterable[bytes] = (), **options: Any) -> Iterator[Gatekey]:
+    """``built_gatekey``, started on a loop of its own and stopped at the end."""
+    with built_gatekey(lines, **options) as gatekey:
+        try:
+            assert gatekey.portal.is_alive(timeout=10)
+            yield gatekey
+        finally:
+            gatekey.portal.stop()
 
 
 @contextmanager

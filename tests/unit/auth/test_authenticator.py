@@ -21,6 +21,7 @@ from service.auth.secret import Secret
 from service.observe.metrics import Metrics
 from tests.support.clock import START, FakeClock
 from tests.support.keys import DOMAIN, PEPPERS, SECRET, in_seconds, make_key, make_organization
+from tests.support.settle import settle
 from tests.support.stores import GatedStore
 
 if TYPE_CHECKING:
@@ -64,12 +65,6 @@ class World:
 
     def lookups(self, result: str) -> float | None:
         return self.metrics.registry.get_sample_value("gatekey_cache_lookups_total", {"result": result})
-
-
-async def settle() -> None:
-    """Let everything that can run, run."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from service.auth.cache import KeyCache, Overloaded
 from service.observe.metrics import Metrics
 from tests.support.clock import START, FakeClock
 from tests.support.keys import make_key, make_organization
+from tests.support.settle import settle
 from tests.support.stores import GatedStore
 
 if TYPE_CHECKING:
@@ -67,12 +68,6 @@ async def watched(store: GatedStore, cache: KeyCache) -> AsyncIterator[None]:
     yield
     watcher.cancel()
     await asyncio.wait({watcher})
-
-
-async def settle() -> None:
-    """Let everything that can run, run."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 async def load(cache: KeyCache, api_key: str = "known", budget: float = 5.0) -> CacheEntry:

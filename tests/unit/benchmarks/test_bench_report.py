@@ -174,17 +174,20 @@ def test_what_is_written_hangs_together(tmp_path: Path) -> None:
 
 
 def test_a_bar_is_as_long_as_its_figure_and_texts_are_escaped() -> None:
-    """In proportion to the longest, with the spread drawn over it."""
+    """In proportion to the longest, with the spread drawn over it, and with what the colours mean that occur."""
     bars = [
         Bar(label="a & b", value=Spread(median=50, low=40, high=100), text="50", kind="gatekey"),
         Bar(label="c", value=Spread(median=25, low=25, high=25), text="25", kind="limit"),
     ]
     root = ET.fromstring(bar_chart("<title>", "note", bars))  # noqa: S314 - our own picture
     names = "{http://www.w3.org/2000/svg}"
-    widths = [float(rect.attrib["width"]) for rect in root.iter(f"{names}rect")][1:]
+    widths = [float(rect.attrib["width"]) for rect in root.iter(f"{names}rect") if rect.attrib["rx"] == "3"]
     assert widths[0] == pytest.approx(2 * widths[1])
-    assert len(list(root.iter(f"{names}path"))) == 1
-    assert "a & b" in [each.text for each in root.iter(f"{names}text")]
+    assert len([line for line in root.iter(f"{names}path") if line.attrib["class"] == "spread"]) == 1
+    texts = [each.text for each in root.iter(f"{names}text")]
+    assert "a & b" in texts
+    assert {"Gatekey", "the limit"} < set(texts)
+    assert "others" not in texts
 
 
 def test_columns_are_aligned() -> None:

@@ -116,6 +116,10 @@ def numbers(lines: list[bytes]) -> list[int]:
     return [event["seq"] for line in lines if (event := json.loads(line))["event"] == "auth.decision"]
 
 
+def ending_with(line: bytes) -> Callable[[list[bytes]], bool]:
+    return lambda lines: lines[-1:] == [line]
+
+
 def lost(lines: list[bytes]) -> int:
     return sum(event["count"] for line in lines if (event := json.loads(line))["event"] == "log.lines_dropped")
 
@@ -147,6 +151,30 @@ def test_a_write_holds_whole_lines_and_at_most_4096_bytes() -> None:
     assert all(len(data) <= MAX_LINE and data.endswith(b"\n") for data in writes)
     assert [len(line) for data in writes for line in data.splitlines(keepends=True)] == sizes
     assert len(writes) < len(sizes)
+
+
+class Waits(threading.Event):
+    """Notes for how long it is waited for, and when that is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.limits.append(timeout)
+        return super().wait(timeout)
+
+
+def test_a_line_waits_at_most_100_ms_for_its_writer(pipe: Pipe) -> None:
+    """The writer looks at its queue at least as often, though nobody wakes it; counted, since a machine may be slow."""
+    writer = LineWriter(pipe.write_fd)
+    writer._wake = waits = Waits()
+    for number in range(3):
+        writer.put(b"%d\n" % number)
+        pipe.read_until(ending_with(b"%d" % number))
+    assert writer.close()
+    assert len(waits.limits) >= 3
+    assert all(limit is not None and limit <= 0.1 for limit in waits.limits)
 
 
 def test_a_stalled_reader_never_makes_a_decision_wait_and_the_loss_is_said(pipe: Pipe, counted: Counted) -> None:
@@ -321,6 +349,29 @@ for number in range(100):
     writer.put(b"%d\\n" % number)
 """
     assert run(tmp_path, script) == [b"%d" % number for number in range(100)]
+
+
+CRASHES = {
+    "an exception": "raise RuntimeError('a defect')",
+    "an exception in the middle of another": "try:\n    1 / 0\nfinally:\n    raise KeyError",
+    "an exit": "sys.exit(70)",
+    "an interrupt": "os.kill(os.getpid(), signal.SIGINT); threading.Event().wait()",
+    "a thread that fails": "t = threading.Thread(target=int, args=('x',)); t.start(); t.join(); sys.exit(1)",
+    "no memory": "raise MemoryError",
+}
+
+
+@pytest.mark.parametrize("crash", CRASHES.values(), ids=[name.replace(" ", "-") for name in CRASHES])
+def test_a_crash_that_the_interpreter_survives_costs_no_line(tmp_path: Path, crash: str) -> None:
+    """What was decided before it is in the log."""
+    path = tmp_path / "script.py"
+    head = "import os, signal, sys, threading\nfrom service.observe.writer import LineWriter\nwriter = LineWriter(1)\n"
+    lines = "for number in range(100):\n    writer.put(b'%d\\n' % number)\n"
+    path.write_text(f"{head}{lines}{crash}\n")
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(path)], env=environ, capture_output=True, timeout=DEADLINE, check=False)
+    assert done.returncode != 0
+    assert done.stdout.splitlines() == [b"%d" % number for number in range(100)]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
