@@ -192,7 +192,9 @@ class _Job:
                 self._connector.pgbouncer = True
                 await pool.expire_connections()
             return True
-        return is_undone(error) or (self._connected and is_lost(error) and not (self._writes and self._begun))
+        # A connection that ends while it is made was accepted: that is another matter than a server that refuses.
+        was_there = self._connected or isinstance(error, asyncpg.ConnectionDoesNotExistError)
+        return is_undone(error) or (was_there and is_lost(error) and not (self._writes and self._begun))
 
     async def _attempt(self, pool: Any) -> Any:
         loop = asyncio.get_running_loop()
