@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from backends.errors import StoreCorrupt, StoreUnavailable
-from backends.records import KeyState
 from service.auth.cache import Overloaded
 from service.auth.decision import Decision, Source
 from service.auth.evaluate import evaluate
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from service.auth.credentials import Credentials
     from service.auth.decision import AccessRequest
     from service.auth.entry import CacheEntry
-    from service.auth.evaluate import LoadedKey
+    from service.auth.loaded import LoadedKey
     from service.auth.peppers import Peppers
     from service.observe.metrics import Metrics
 
@@ -147,12 +146,12 @@ class Authenticator:
 
     def _judge(self, request: AccessRequest, credentials: Credentials, loaded: LoadedKey, source: Source) -> Decision:
         """What the rules say of this key; where its secret cannot be checked by this installation, that."""
-        record, wall = loaded.record, self._clock.wall()
+        wall = self._clock.wall()
         try:
-            match = self._peppers.match(credentials.secret.reveal(), record.secret, loaded.previous_secret(wall))
+            match = self._peppers.match(credentials.secret.reveal(), loaded, loaded.previous_secret(wall))
         except UnknownPepper:
-            if record.state is not KeyState.REVOKED:
-                return Decision(Reason.STORE_CORRUPT, source=source, key=record)
+            if not loaded.terms.is_revoked:
+                return Decision(Reason.STORE_CORRUPT, source=source, key=loaded)
             match = SecretMatch.NONE  # revoked for good: nothing of it has to be checked any more
             self._peppers.waste(credentials.secret.reveal())
         reason = evaluate(
@@ -162,7 +161,7 @@ class Authenticator:
             only_organization=self._organization_id,
             wall=wall,
         )
-        return Decision(reason, source=source, key=record, used_previous=match is SecretMatch.PREVIOUS)
+        return Decision(reason, source=source, key=loaded, used_previous=match is SecretMatch.PREVIOUS)
 
 
 def _failed(error: Exception) -> Decision:

@@ -17,7 +17,7 @@ import structlog
 from backends.errors import StoreError, StoreUnavailable
 from backends.records import Origin
 from service.auth.entry import CacheEntry
-from service.auth.evaluate import LoadedKey
+from service.auth.loaded import LoadedKey
 
 if TYPE_CHECKING:
     from backends.contract import KeyStore
@@ -127,7 +127,7 @@ class KeyCache:
         long as announcements came, a revocation would have removed the entry. A critical key never gets it.
         """
         entry = self._entries.get(api_key)
-        if entry is None or entry.loaded is None or entry.loaded.record.critical:
+        if entry is None or entry.loaded is None or entry.loaded.terms.critical:
             return None
         if self._clock.age() - self._heartbeat_at > self._stale_if_error:
             return None

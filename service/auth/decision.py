@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from service.auth.reasons import REASONS, Outcome, Reason
 
 if TYPE_CHECKING:
-    from backends.records import KeyRecord
     from service.auth.credentials import Credentials
     from service.auth.domains import Target
+    from service.auth.loaded import LoadedKey
 
 __all__ = ["AccessRequest", "Decision", "Door", "Source"]
 
@@ -112,7 +112,7 @@ class Decision:
         reason: Reason,
         *,
         source: Source = Source.NONE,
-        key: KeyRecord | None = None,
+        key: LoadedKey | None = None,
         store_seconds: float = 0.0,
         used_previous: bool = False,
     ) -> None:

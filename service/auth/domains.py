@@ -213,6 +213,9 @@ def _decoded(path: str) -> str | None:
         return None
 
 
+_NO_RULES: Final[dict[str, tuple[_Rule, ...]]] = {}
+
+
 class DomainRules:
     """The compiled rules of one key. Host rules are one dictionary look-up, whatever their number."""
 
@@ -221,7 +224,7 @@ class DomainRules:
     def __init__(self, own: bool, exact: dict[str, tuple[_Rule, ...]], wild: dict[str, tuple[_Rule, ...]]) -> None:  # noqa: FBT001 - private
         self._own = own
         self._exact = exact
-        self._wild = wild
+        self._wild = wild or _NO_RULES
 
     @classmethod
     def compile(cls, texts: Iterable[str]) -> DomainRules:

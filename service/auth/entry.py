@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from service.auth.evaluate import LoadedKey
+    from service.auth.loaded import LoadedKey
 
 __all__ = ["CacheEntry"]
+
+_NEVER: Final = float("-inf")  # once: a number made anew would be 32 bytes for each entry
 
 
 class CacheEntry:
@@ -21,6 +23,6 @@ class CacheEntry:
         """``Clock.age`` at the *start* of the load: what it found may have changed since then, not since its end."""
         self.refresh_at = refresh_at
         self.reread_at = loaded_at
-        self.unanswered_at = float("-inf")
+        self.unanswered_at = _NEVER
         """When the store was last asked for this key without an answer."""
         self.used = False

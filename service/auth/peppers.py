@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from backends.records import SecretHash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Peppers", "SecretMatch", "UnknownPepper"]
+__all__ = ["Peppers", "SecretMatch", "StoredSecret", "UnknownPepper"]
 
 _BLOCK: Final = 64  # bytes; HMAC replaces a longer key by its digest (RFC 2104), at every use if nobody did so before
 
@@ -30,6 +30,22 @@ class SecretMatch(IntEnum):
 
 class UnknownPepper(LookupError):
     """A stored hash names a pepper version that is not configured, so it can neither match nor mismatch."""
+
+
+class StoredSecret(Protocol):
+    """What a secret is compared with: a ``SecretHash``, or the key that it belongs to."""
+
+    @property
+    def pepper_version(self) -> int:
+        """Under which the HMAC was made."""
+
+    @property
+    def digest(self) -> bytes:
+        """The HMAC."""
+
+    @property
+    def prehashed(self) -> bool:
+        """Whether the secret's SHA-256 went into it."""
 
 
 class _Hmac:
@@ -93,7 +109,7 @@ class Peppers:
         """The version that new hashes are made with."""
         return self._current
 
-    def match(self, secret: str, stored: SecretHash, previous: SecretHash | None = None) -> SecretMatch:
+    def match(self, secret: str, stored: StoredSecret, previous: StoredSecret | None = None) -> SecretMatch:
         """Which of ``stored`` and ``previous`` was made from ``secret``, in constant time; raises ``UnknownPepper``.
 
         Every refusal is one SHA-256 and two HMACs, whatever forms the hashes have and whether there is a previous one.
@@ -112,7 +128,7 @@ class Peppers:
         """The work of a refusal by ``match``: an unknown key must not be told from a wrong secret by time."""
         self.match(secret, self._nobodys)
 
-    def _equals(self, data: bytes, stored: SecretHash) -> bool:
+    def _equals(self, data: bytes, stored: StoredSecret) -> bool:
         prepared = self._hmacs.get(stored.pepper_version)
         if prepared is None:
             raise UnknownPepper

@@ -28,6 +28,7 @@ MAX_SCOPES: Final = 32
 RESERVED_SCOPES: Final = "gatekey:"
 """How the scopes begin that are for Gatekey's own API."""
 
+_NO_ORIGINS: Final[frozenset[str]] = frozenset()
 _MAX_ORIGIN: Final = 300  # characters: scheme, the longest host, a port; longer texts must not fill the cache
 _SCOPE: Final = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,64}")  # scope-token of RFC 6749 3.3, without comma
 
@@ -117,7 +118,7 @@ class KeyRules:
             raise ValueError("has too many scopes")
         return cls(
             DomainRules.compile(record.domains),
-            frozenset(record.origins),
+            frozenset(record.origins) if record.origins else _NO_ORIGINS,
             tuple(ip_network(text) for text in record.networks),
         )
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backends.errors import StoreCorrupt
-from backends.records import KeyState
 from service.auth.domains import parse_target_url
-from service.auth.evaluate import LoadedKey
+from service.auth.loaded import LoadedKey
 from service.auth.peppers import SecretMatch, UnknownPepper
 from service.auth.reasons import Reason
 from service.auth.rules import missing_scopes
@@ -123,14 +122,13 @@ def _form(question: Question) -> Step:
 
 def _match(question: Question, loaded: LoadedKey, peppers: Peppers, wall: float) -> SecretMatch | None:
     """Which secret was presented, ``None`` where none was given; a missing pepper makes a key unusable unless it is revoked."""
-    record = loaded.record
-    revoked = record.state is KeyState.REVOKED
+    revoked = loaded.terms.is_revoked
     if question.secret is None:
-        if record.secret.pepper_version not in peppers.versions and not revoked:
+        if loaded.pepper_version not in peppers.versions and not revoked:
             raise StoreCorrupt("its secret needs a pepper that is not configured")
         return None
     try:
-        return peppers.match(question.secret.reveal(), record.secret, loaded.previous_secret(wall))
+        return peppers.match(question.secret.reveal(), loaded, loaded.previous_secret(wall))
     except UnknownPepper:
         if revoked:
             return SecretMatch.NONE
@@ -140,7 +138,7 @@ def _match(question: Question, loaded: LoadedKey, peppers: Peppers, wall: float)
 def _judged(
     question: Question, found: FoundKey, loaded: LoadedKey, match: SecretMatch | None, wall: float
 ) -> list[_Judged]:
-    record, rules = found.key, loaded.rules
+    record, rules = found.key, loaded.terms.rules
     target = parse_target_url(question.domain)
     missing = missing_scopes(record.scopes, question.required_scopes)
     return [
@@ -150,11 +148,8 @@ def _judged(
             Step("domain", rules.domains.match(target, own_path=question.own_path), _domains(target is None, record)),
             Reason.WRONG_DOMAIN,
         ),
-        (Step("active", loaded.is_active, _active(found)), Reason.INACTIVE),
-        (
-            Step("expiry", loaded.expires_at is None or wall < loaded.expires_at, _expiry(record)),
-            Reason.EXPIRED,
-        ),
+        (Step("active", loaded.terms.is_active, _active(found)), Reason.INACTIVE),
+        (Step("expiry", not loaded.has_expired(wall), _expiry(record)), Reason.EXPIRED),
         (
             Step("origin", rules.origin_allowed(question.origin), _bound("origins", record.origins)),
             Reason.ORIGIN_NOT_ALLOWED,

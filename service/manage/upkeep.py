@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from backends.contract import KeyStore
     from backends.records import KeyRecord, SecretHash
     from service.auth.clock import Clock
+    from service.auth.loaded import LoadedKey
     from service.auth.peppers import Peppers
     from service.auth.secret import Secret
 
@@ -77,19 +78,24 @@ class SecretUpkeep:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
 
-    def used(self, record: KeyRecord, *, previous_secret: bool, secret: Secret | None) -> None:
+    def used(self, key: LoadedKey, *, previous_secret: bool, secret: Secret | None) -> None:
         """Note that a secret of the key was accepted. Almost always there is nothing to do; never raises, never waits."""
-        stored = record.previous_secret if previous_secret else record.secret
+        record = key.rotation
+        if record is None and key.pepper_version == self._current and not key.prehashed:
+            return
+        previous = None if record is None else record.previous_secret
+        stored = previous if previous_secret else key.secret
         if stored is None:
             return
-        if record.previous_secret is not None and not has_previous(record, self._clock.now()):
-            self._note(_Over(record.key_id), record.previous_secret)
-        elif record.previous_grace is not None and not previous_secret:
-            self._note(_FirstUse(record.key_id, record.rotated_at, self._clock.now()), stored)
+        if record is not None and previous is not None:
+            if not has_previous(record, self._clock.now()):
+                self._note(_Over(key.key_id), previous)
+            elif record.previous_grace is not None and not previous_secret:
+                self._note(_FirstUse(key.key_id, record.rotated_at, self._clock.now()), stored)
         if stored.pepper_version == self._current and not stored.prehashed:
             return
         if stored.pepper_version <= self._current and secret is not None:
-            self._note(_Rehash(record.key_id, stored, secret), stored)
+            self._note(_Rehash(key.key_id, stored, secret), stored)
 
     def _note(self, work: _Rehash | _FirstUse | _Over, stored: SecretHash) -> None:
         """Once for each; more than fit come again with a later use."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from flask import Response
 
-    from backends.records import KeyRecord
+    from service.auth.loaded import LoadedKey
     from service.runtime import Gatekey
 
 __all__ = [
@@ -210,7 +210,7 @@ def _conclude(
     return flask_response(render_denial(gatekey, decision.reason, presented=presented, client=client))
 
 
-def _tell_of_rotation(key: KeyRecord) -> None:
+def _tell_of_rotation(key: LoadedKey) -> None:
     @after_this_request
     def tell(response: Response) -> Response:
         response.headers.extend(rotation_headers(key))

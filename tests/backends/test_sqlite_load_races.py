@@ -97,7 +97,7 @@ def passes(entry: CacheEntry | None) -> bool:
     """Whether it would still let the key pass with the secret that it had at first."""
     if entry is None or entry.loaded is None:
         return False
-    return entry.loaded.is_active and entry.loaded.record.secret == make_key("one").secret
+    return entry.loaded.terms.is_active and entry.loaded.secret == make_key("one").secret
 
 
 @pytest.fixture(scope="module")

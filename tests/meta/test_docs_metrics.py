@@ -20,7 +20,7 @@ from service.observe.lines import MAX_LINE
 from service.observe.process import ProcessCollector
 from service.observe.writer import _INTERVAL, _MAX_QUEUED, LineWriter
 from tests.support.clock import FakeClock
-from tests.support.keys import PEPPERS, make_key
+from tests.support.keys import PEPPERS, known_key
 
 if TYPE_CHECKING:
     from service.observe.families import Family
@@ -94,7 +94,7 @@ def line_fields(*, shadow: bool) -> dict[str, object]:
             door=Door.FORWARD,
             started=0.0,
         )
-        decision = Decision(Reason.SHADOW if shadow else Reason.OK, key=make_key())
+        decision = Decision(Reason.SHADOW if shadow else Reason.OK, key=known_key())
         decision.in_shadow = shadow
         decision.shadowed = Reason.EXPIRED if shadow else None
         DecisionLog(writer, clock=FakeClock(), peppers=PEPPERS).write(request, decision, 200)

@@ -7,7 +7,8 @@ from hashlib import sha256
 from typing import Any
 
 from backends.journal import NO_HASH, AuditEntry
-from backends.records import KeyRecord, Organization, SecretHash
+from backends.records import FoundKey, KeyRecord, Organization, SecretHash
+from service.auth.loaded import LoadedKey
 from service.auth.peppers import Peppers
 from tests.support.clock import START
 
@@ -31,6 +32,16 @@ def make_key(api_key: str = "key-one", *, secret: str | SecretHash = SECRET, **f
         "updated_at": START,
     }
     return KeyRecord(**{**defaults, **fields})
+
+
+def known_key(api_key: str = "key-one", **fields: Any) -> LoadedKey:
+    """As a process has it that loaded it."""
+    return loaded(make_key(api_key, **fields))
+
+
+def loaded(record: KeyRecord) -> LoadedKey:
+    """The record's key, of an organization that is active."""
+    return LoadedKey(FoundKey(record, organization_is_active=True))
 
 
 def make_entry(seq: int = 1, *, organization_id: str = "acme", **fields: Any) -> AuditEntry:

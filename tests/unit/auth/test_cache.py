@@ -138,7 +138,7 @@ async def test_who_comes_after_an_invalidation_starts_a_load_of_its_own(
     await before
     entry = await after
     assert entry.loaded is not None
-    assert not entry.loaded.is_active
+    assert not entry.loaded.terms.is_active
     assert store.finds == ["known", "known"]
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from backends.records import FoundKey
     from service.auth.entry import CacheEntry
-    from service.auth.evaluate import LoadedKey
+    from service.auth.loaded import LoadedKey
 
 TTL, NEGATIVE_TTL, STALE, SILENCE, UNTRUSTED = 20.0, 5.0, 30.0, 1.5, 5.0
 MAX_ENTRIES, MAX_NEGATIVE, MAX_LOADS = 1, 1, 3
@@ -257,7 +257,7 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 def name_of(loaded: LoadedKey | None) -> str | None:
-    return None if loaded is None else loaded.record.name
+    return None if loaded is None else loaded.name
 
 
 def test_no_race_brings_back_what_was_announced_as_changed() -> None:

@@ -11,7 +11,8 @@ from backends.records import FoundKey, KeyState
 from service.auth.credentials import Credentials
 from service.auth.decision import AccessRequest, Decision, Door
 from service.auth.domains import parse_target
-from service.auth.evaluate import LoadedKey, evaluate
+from service.auth.evaluate import evaluate
+from service.auth.loaded import LoadedKey
 from service.auth.reasons import REASONS, Outcome, Reason
 from service.auth.secret import Secret
 from tests.support.clock import START

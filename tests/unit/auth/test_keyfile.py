@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends.records import FoundKey, KeyRecord, KeyState, Organization, SecretHash
-from service.auth.evaluate import LoadedKey
 from service.auth.keyfile import KeyFileError, KeyLine, LineProblem, Seed, read_key_lines, read_lines
+from service.auth.loaded import LoadedKey
 from service.auth.tokens import generate_api_key, generate_secret_token
 from tests.support import leaks
 from tests.support.clock import START

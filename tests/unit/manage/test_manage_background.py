@@ -23,7 +23,7 @@ from service.manage.retention import Retention
 from service.manage.upkeep import SecretUpkeep
 from service.manage.usage import UsageRecorder
 from tests.support.clock import START
-from tests.support.keys import DOMAIN, PEPPERS, SECRET, in_seconds, make_key
+from tests.support.keys import DOMAIN, PEPPERS, SECRET, in_seconds, known_key, loaded, make_key
 from tests.unit.manage.world import COMMAND, running, until
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ async def test_a_use_is_counted_and_kept_up(world: World) -> None:
     await world.store.add(record)
     background = background_of(world)
     request = asked(Credentials("one", Secret(SECRET)))
-    background.used(request, Decision(Reason.OK, key=record))
-    background.used(request, Decision(Reason.OK, key=record, used_previous=True))
+    background.used(request, Decision(Reason.OK, key=loaded(record)))
+    background.used(request, Decision(Reason.OK, key=loaded(record), used_previous=True))
     async with running(background.run):
         await until(lambda: not background._upkeep._queue, "the upkeep is done")
     await background.flush()
@@ -120,7 +120,7 @@ async def test_a_use_is_counted_and_kept_up(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("credentials", "key"),
-    [(Reason.MISSING_CREDENTIALS, make_key("one")), (Credentials("one", Secret(SECRET)), None)],
+    [(Reason.MISSING_CREDENTIALS, known_key("one")), (Credentials("one", Secret(SECRET)), None)],
 )
 async def test_what_is_no_use_of_a_key_is_not_counted(credentials: Any, key: Any, world: World) -> None:
     """A preflight, say."""
@@ -136,7 +136,7 @@ async def test_a_part_that_fails_goes_on_and_the_others_with_it(world: World) ->
     background = background_of(world)
     request, record = asked(Credentials("one", Secret(SECRET))), make_key("one")
     world.faults.errors["add_usage"] = RuntimeError("a defect")
-    background.used(request, Decision(Reason.OK, key=record))
+    background.used(request, Decision(Reason.OK, key=loaded(record)))
     with structlog.testing.capture_logs() as said:
         async with running(background.run):
             await until(lambda: world.faults.calls.get("add_usage", 0) >= 2, "it was tried again")
@@ -155,7 +155,7 @@ async def test_flushing_writes_what_is_still_in_memory(world: World) -> None:
     background = background_of(world)
     world.faults.stop("append_audit")
     await world.audit.record(COMMAND, organization_id="acme", action="key.updated", target="key:one")
-    background.used(asked(Credentials("one", Secret(SECRET))), Decision(Reason.OK, key=make_key("one")))
+    background.used(asked(Credentials("one", Secret(SECRET))), Decision(Reason.OK, key=known_key("one")))
     world.faults.errors.clear()
     await background.flush()
     assert len(await world.entries()) == 1

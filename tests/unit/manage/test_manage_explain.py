@@ -15,7 +15,8 @@ from backends.records import FoundKey, KeyState, SecretHash
 from service.auth.credentials import Credentials
 from service.auth.decision import AccessRequest, Door
 from service.auth.domains import parse_target_url
-from service.auth.evaluate import LoadedKey, evaluate
+from service.auth.evaluate import evaluate
+from service.auth.loaded import LoadedKey
 from service.auth.peppers import Peppers
 from service.auth.reasons import Reason
 from service.auth.secret import Secret

@@ -15,7 +15,7 @@ from backends.errors import Conflict, NotFound, StoreCorrupt, StoreUnavailable, 
 from backends.journal import HourCount, UsageCount
 from backends.memory import MemoryKeyStore
 from backends.records import FoundKey, KeyFilter, KeyState
-from service.auth.evaluate import LoadedKey
+from service.auth.loaded import LoadedKey
 from service.auth.peppers import SecretMatch
 from service.auth.tokens import api_key_problem, secret_problem
 from service.manage.errors import Invalid, ManageError

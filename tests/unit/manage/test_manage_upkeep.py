@@ -20,7 +20,7 @@ from service.manage import upkeep as upkeep_module
 from service.manage.pepper import PepperRow, pepper_status
 from service.manage.upkeep import SecretUpkeep
 from tests.support import leaks
-from tests.support.keys import PEPPERS, SECRET, in_seconds, make_key
+from tests.support.keys import PEPPERS, SECRET, in_seconds, loaded, make_key
 from tests.unit.manage.world import ACME, running, until
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def upkeep_of(world: World, *, current: int = 1, **options: Any) -> SecretUpkeep
 
 
 def use(upkeep: SecretUpkeep, record: KeyRecord, *, previous: bool = False) -> None:
-    upkeep.used(record, previous_secret=previous, secret=Secret(OLD_SECRET if previous else SECRET))
+    upkeep.used(loaded(record), previous_secret=previous, secret=Secret(OLD_SECRET if previous else SECRET))
 
 
 async def worked(upkeep: SecretUpkeep) -> None:
@@ -130,8 +130,8 @@ async def test_nothing_is_noted_where_nothing_is_to_do(world: World) -> None:
     upkeep = upkeep_of(world)
     record = await add(world)
     use(upkeep, record)
-    upkeep.used(record, previous_secret=True, secret=Secret(SECRET))  # there is none
-    upkeep.used(replace(record, secret=SecretHash(0, bytes(32))), previous_secret=False, secret=None)
+    upkeep.used(loaded(record), previous_secret=True, secret=Secret(SECRET))  # there is none
+    upkeep.used(loaded(replace(record, secret=SecretHash(0, bytes(32)))), previous_secret=False, secret=None)
     assert not upkeep._queue
     assert not upkeep._noted
 

@@ -21,12 +21,12 @@ from service.observe.text import printable, timestamp
 from service.observe.writer import LineWriter
 from tests.support import leaks
 from tests.support.clock import FakeClock
-from tests.support.keys import PEPPERS, SECRET, make_key
+from tests.support.keys import PEPPERS, SECRET, known_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backends.records import KeyRecord
+    from service.auth.loaded import LoadedKey
     from service.observe.lines import DecisionLine
     from tests.unit.observe.conftest import LoggedLines
 
@@ -67,7 +67,7 @@ def test_a_known_key_is_logged_with_exactly_the_fields_of_the_contract(
     logged: LoggedLines, make_request: MakeRequest
 ) -> None:
     """Every field has its meaning and its type, and there is no other field."""
-    decision = Decision(Reason.OK, source=Source.STORE, key=make_key(), store_seconds=0.002)
+    decision = Decision(Reason.OK, source=Source.STORE, key=known_key(), store_seconds=0.002)
     decision.duration = 0.0031
     logged.write(make_request(credentials=CREDENTIALS), decision, 200)
     (event,) = logged.events
@@ -125,7 +125,7 @@ def test_the_level_tells_a_customer_in_trouble_from_noise(
     logged: LoggedLines, make_request: MakeRequest, reason: Reason, *, known: bool
 ) -> None:
     """A refused known key is a warning, a refused stranger is information, and only errors are errors."""
-    logged.write(make_request(), Decision(reason, key=make_key() if known else None), 200)
+    logged.write(make_request(), Decision(reason, key=known_key() if known else None), 200)
     (event,) = logged.events
     outcome = REASONS[reason].outcome
     expected = {Outcome.ALLOW: "info", Outcome.DENY: "warning" if known else "info", Outcome.ERROR: "error"}
@@ -134,7 +134,7 @@ def test_the_level_tells_a_customer_in_trouble_from_noise(
 
 def test_shadow_mode_marks_the_line(logged: LoggedLines, make_request: MakeRequest) -> None:
     """The line says what was answered, and what would have been."""
-    decision = Decision(Reason.SHADOW, source=Source.CACHE, key=make_key())
+    decision = Decision(Reason.SHADOW, source=Source.CACHE, key=known_key())
     decision.in_shadow = True
     decision.shadowed = Reason.EXPIRED
     logged.write(make_request(), decision, 200)
@@ -164,18 +164,18 @@ def test_the_port_is_named_where_it_is_not_the_schemes_own(
 
 def test_the_query_is_never_logged(logged: LoggedLines, make_request: MakeRequest) -> None:
     """Clients put tokens there."""
-    logged.write(make_request(path=f"/v1/orders?token={SECRET}&next=/a?b"), Decision(Reason.OK, key=make_key()))
+    logged.write(make_request(path=f"/v1/orders?token={SECRET}&next=/a?b"), Decision(Reason.OK, key=known_key()))
     assert logged.events[0]["path"] == "/v1/orders"
 
 
 def test_a_secret_is_in_no_line_of_any_reason(logged: LoggedLines, make_request: MakeRequest) -> None:
     """The line is made from named fields; what was presented is not among them."""
     for reason in Reason:
-        for key in (make_key(), None):
+        for key in (known_key(), None):
             logged.write(make_request(credentials=CREDENTIALS), Decision(reason, key=key), 200)
     text = b"".join(logged.lines).decode()
     leaks.check(text, "the decision log")
-    assert make_key().secret.digest.hex() not in text
+    assert known_key().digest.hex() not in text
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_hostile_text_never_breaks_the_line(
 ) -> None:
     """One line of at most 4,096 bytes, whatever a client sent in every field at once."""
     logged = make_logged(console=console)
-    decision = Decision(Reason.EXPIRED, key=make_key(key_id=text, organization_id="o" * 63))
+    decision = Decision(Reason.EXPIRED, key=known_key(key_id=text, organization_id="o" * 63))
     logged.write(hostile(make_request, text), decision, 401)
     (line,) = logged.lines
     assert line.endswith(b"\n")
@@ -272,7 +272,7 @@ def test_hostile_text_never_breaks_the_line(
 
 def test_long_plain_text_is_cut_where_the_contract_says(logged: LoggedLines, make_request: MakeRequest) -> None:
     """256 characters of a client's text, 128 of a user agent."""
-    logged.write(make_request(path="/" + "a" * 999, user_agent="u" * 999), Decision(Reason.OK, key=make_key()))
+    logged.write(make_request(path="/" + "a" * 999, user_agent="u" * 999), Decision(Reason.OK, key=known_key()))
     (event,) = logged.events
     assert event["path"] == "/" + "a" * 255
     assert event["user_agent"] == "u" * 128
@@ -323,12 +323,12 @@ CLIENT_TEXTS = ("client_ip", "method", "path", "policy", "user_agent")
     st.fixed_dictionaries(dict.fromkeys(CLIENT_TEXTS, TEXTS)),
     st.sampled_from([("api.example.com", "api.example.com"), ("api.example.com:8443", "api.example.com:8443"), None]),
     st.sampled_from(Reason),
-    st.none() | st.builds(make_key, TEXTS.filter(bool), organization_id=TEXTS),
+    st.none() | st.builds(known_key, TEXTS.filter(bool), organization_id=TEXTS),
     st.integers(0, 10**9),
 )
 @settings(max_examples=200)
 def test_each_field_holds_its_text_cut_and_printable(
-    texts: dict[str, Any], host: tuple[str, str] | None, reason: Reason, key: KeyRecord | None, microseconds: int
+    texts: dict[str, Any], host: tuple[str, str] | None, reason: Reason, key: LoadedKey | None, microseconds: int
 ) -> None:
     """Whatever stands in it, and whatever stood in the lines before: fragments of them are remembered."""
     kept = Kept()
@@ -356,7 +356,7 @@ def test_each_field_holds_its_text_cut_and_printable(
 
 def test_shadow_mode_without_a_difference_is_told_too(logged: LoggedLines, make_request: MakeRequest) -> None:
     """Its fields come after all others."""
-    decision = Decision(Reason.OK, key=make_key())
+    decision = Decision(Reason.OK, key=known_key())
     decision.in_shadow = True
     logged.write(make_request(), decision)
     assert list(logged.events[0]) == [*FIELDS, "mode"]
@@ -365,7 +365,7 @@ def test_shadow_mode_without_a_difference_is_told_too(logged: LoggedLines, make_
 def test_numbers_grow_by_one_from_one(logged: LoggedLines, make_request: MakeRequest) -> None:
     """A gap in ``seq`` of a ``boot_id`` shows a lost line."""
     for _ in range(5):
-        logged.write(make_request(), Decision(Reason.OK, key=make_key()))
+        logged.write(make_request(), Decision(Reason.OK, key=known_key()))
     assert [event["seq"] for event in logged.events] == [1, 2, 3, 4, 5]
     assert {event["boot_id"] for event in logged.events} == {logged.writer.boot_id}
 
@@ -382,14 +382,14 @@ def test_decisions_are_logged_whatever_the_log_level(
 ) -> None:
     """The level is for the service's own words; a decision is a record."""
     configure_logging(logged.writer, console=False, level=level)
-    logged.write(make_request(), Decision(Reason.OK, key=make_key()))
+    logged.write(make_request(), Decision(Reason.OK, key=known_key()))
     assert [event["event"] for event in logged.events] == ["auth.decision"]
 
 
 def test_the_console_form_says_what_one_looks_for_first(make_logged: MakeLogged, make_request: MakeRequest) -> None:
     """One line for people: outcome, status, reason, where and who; no colour unless asked for."""
     logged = make_logged(console=True)
-    logged.write(make_request(), Decision(Reason.EXPIRED, key=make_key()), 401)
+    logged.write(make_request(), Decision(Reason.EXPIRED, key=known_key()), 401)
     (line,) = logged.lines
     text = line.decode()
     for part in ("03:04:05.000", "deny", "401", "expired", "GET", "api.example.com/v1/orders", "key_key-one", "req-1"):
@@ -406,7 +406,7 @@ def test_a_terminal_gets_colours_by_outcome(
 ) -> None:
     """Green, yellow, red; and the text after it is plain again."""
     logged = make_logged(console=True, color=True)
-    logged.write(make_request(), Decision(reason, key=make_key()), 401)
+    logged.write(make_request(), Decision(reason, key=known_key()), 401)
     text = logged.lines[0].decode()
     assert color in text
     assert text.count("\x1b[0m") == 1

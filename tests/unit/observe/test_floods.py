@@ -12,7 +12,7 @@ from service.observe.floods import THRESHOLD, WINDOW, Floods, network_of
 from service.observe.lines import DecisionLine
 from service.observe.observer import Observer
 from tests.support.clock import FakeClock
-from tests.support.keys import make_key
+from tests.support.keys import known_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ def test_every_other_decision_has_a_line_of_its_own(
 ) -> None:
     """Allows, errors, and refusals of keys that are known are never summarised."""
     for _ in range(150):
-        logged.write(make_request(), Decision(reason, key=make_key()), 200)
+        logged.write(make_request(), Decision(reason, key=known_key()), 200)
     assert [event["event"] for event in logged.events] == ["auth.decision"] * 150
 
 
