@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.bench import files, misses, rounds, strain, wrk
+from benchmarks.bench import files, many, misses, rounds, strain, wrk
 from benchmarks.bench.contender import selected
 from benchmarks.bench.cores import split
 from benchmarks.bench.errors import BadRun
@@ -22,16 +22,19 @@ from benchmarks.bench.run import ENOUGH_ROUNDS, Run
 
 if TYPE_CHECKING:
     from benchmarks.bench.cores import Cores
+    from benchmarks.bench.many import Many
     from benchmarks.bench.misses import Miss
     from benchmarks.bench.strain import Strained
 
 _HOME: Final = Path(__file__).parents[1]
 _MISS: Final = "miss-"
 _STRAIN: Final = "strain-"
+_MANY: Final = "many-"
 _NAMES: Final = [
     *CONTENDERS,
     *(f"{_MISS}{store}" for store in misses.STORES),
     *(f"{_STRAIN}{scene}" for scene in strain.SCENES),
+    *(f"{_MANY}{scene}" for scene in many.SCENES),
 ]
 _EXAMPLES: Final = """
 examples:
@@ -40,6 +43,7 @@ examples:
   make bench ONLY=gatekey-door,flask      one, and all whose name begins with flask-
   make bench ONLY=miss ROUNDS=3           what a miss costs on each store
   make bench ONLY=strain                  whether cached keys notice a slow store, or a flood of strangers
+  make bench ONLY=many                    a million keys: a decision, memory, the start
   make bench ROUNDS=1 SECONDS=1 OUT=/tmp  does it work here? what it writes is put into /tmp
   make bench LIST=1                       the names
 """
@@ -116,12 +120,15 @@ def _measure(names: list[str], cores: Cores, *, number: int, seconds: int) -> Ru
     measured = rounds.measure(present, cores, rounds=number, seconds=seconds, report=say)
     missed: dict[str, list[Miss]] = {}
     strained: dict[str, list[Strained]] = {}
+    of_many: dict[str, list[Many]] = {}
     failed: dict[str, str] = {}
     for name in (name for name in names if name not in CONTENDERS and name not in skipped):
         kind, _, rest = name.partition("-")
         try:
             if f"{kind}-" == _MISS:
                 missed[rest] = asyncio.run(misses.measure(rest, cores, rounds=number, report=say))
+            elif f"{kind}-" == _MANY:
+                of_many[rest] = asyncio.run(many.measure(rest, cores, rounds=number, report=say))
             else:
                 strained[rest] = asyncio.run(strain.measure(rest, cores, rounds=number, seconds=seconds, report=say))
         except BadRun as error:
@@ -138,6 +145,7 @@ def _measure(names: list[str], cores: Cores, *, number: int, seconds: int) -> Ru
         measured=measured,
         misses=missed,
         strained=strained,
+        many=of_many,
         failed=failed,
         skipped=skipped,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Spread", "quantile", "ratio", "spread"]
+__all__ = ["Spread", "quantile", "range_of", "ratio", "spread"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,13 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     each = spread(our / their for our, their in zip(ours, theirs, strict=False))
     both = spread(ours).median / spread(theirs).median
     return Spread(median=both, low=min(both, each.low), high=max(both, each.high))
+
+
+def range_of(value: Spread, form: str) -> str:
+    """The median, and in brackets the smallest and the largest where there is more than one figure."""
+    if value.low == value.high:
+        return f"{value.median:{form}}"
+    return f"{value.median:{form}} ({value.low:{form}}–{value.high:{form}})"  # noqa: RUF001 - a range
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

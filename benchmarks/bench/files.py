@@ -98,6 +98,7 @@ def raw(run: Run) -> bytes:
         "measured": {name: asdict(measured) for name, measured in run.measured.items()},
         "misses": {store: [asdict(miss) for miss in found] for store, found in run.misses.items()},
         "strained": {scene: [asdict(one) for one in found] for scene, found in run.strained.items()},
+        "many": {scene: [asdict(one) for one in found] for scene, found in run.many.items()},
         "failed": run.problems,
         "skipped": dict(run.skipped),
     }

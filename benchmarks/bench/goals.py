@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "ENTRY_BYTES_AT_MOST",
     "GOALS",
+    "MANY_AT_MOST",
     "MISS_AT_MOST",
     "STRAINED_P99_AT_MOST",
     "STRAINED_RATE_AT_LEAST",
@@ -27,6 +29,10 @@ STRAINED_RATE_AT_LEAST: Final = 0.8
 """Of cached keys while the store takes a second, to the same in calm."""
 STRAINED_P99_AT_MOST: Final = 2.0
 """Likewise the p99, also among strangers."""
+MANY_AT_MOST: Final = {"keys": 1.15, "start": 1.15}
+"""Of many keys to few, by scene: CPU time of a cached decision, and seconds until the service is ready."""
+ENTRY_BYTES_AT_MOST: Final = 700
+"""By which a process grows with each key in its cache."""
 WORKERS_AT_LEAST: Final = 1.8
 """Of two workers on two cores to one."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.bench.figures import ratio, spread
+from benchmarks.bench.figures import range_of, ratio, spread
 from benchmarks.bench.goals import (
     GOALS,
     MISS_AT_MOST,
@@ -12,17 +12,17 @@ from benchmarks.bench.goals import (
     STRAINED_RATE_AT_LEAST,
     WORKERS_AT_LEAST,
 )
+from benchmarks.bench.many_report import goals_of_many, many_keys
 from benchmarks.bench.misses import KEYS_A_ROUND
 from benchmarks.bench.rounds import SHARE
 from benchmarks.bench.table import table
 
 if TYPE_CHECKING:
     from benchmarks.bench.contender import Contender
-    from benchmarks.bench.figures import Spread
     from benchmarks.bench.rounds import Measured
     from benchmarks.bench.run import Run
 
-__all__ = ["range_of", "sections"]
+__all__ = ["sections"]
 
 _BUSY: Final = 0.9
 """Share of its core from which on the load generator may have been the limit."""
@@ -57,19 +57,13 @@ def sections(run: Run) -> list[tuple[str, list[str]]]:
         (f"Latency at {SHARE:.0%} of the top rate".replace("%", " %"), _latencies(run)),
         ("A miss", _misses(run)),
         ("Under strain", _strain(run)),
+        ("Many keys", many_keys(run)),
         ("Two workers", _workers(run)),
         ("No result", _problems(run)),
         ("Measured on", _machine(run)),
         ("How each was set up", _setups(run)),
     ]
     return [(heading, lines) for heading, lines in parts if lines]
-
-
-def range_of(value: Spread, form: str) -> str:
-    """The median, and in brackets the smallest and the largest where there is more than one figure."""
-    if value.low == value.high:
-        return f"{value.median:{form}}"
-    return f"{value.median:{form}} ({value.low:{form}}–{value.high:{form}})"  # noqa: RUF001 - a range
 
 
 def _goals(run: Run) -> list[str]:
@@ -91,6 +85,7 @@ def _goals(run: Run) -> list[str]:
             [f"a bare call of the {store} driver, by a miss", f"at most {MISS_AT_MOST:g}", range_of(each, ".2f"), met]
         )
     rows += _strained_goals(run)
+    rows += goals_of_many(run)
     if not rows:
         return []
     lines = table(["Gatekey's forward door, times", "Goal", "Measured", ""], rows)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from benchmarks.bench.contender import Contender
     from benchmarks.bench.goals import Verdict
     from benchmarks.bench.machine import Machine
+    from benchmarks.bench.many import Many
     from benchmarks.bench.misses import Miss
     from benchmarks.bench.rounds import Measured
     from benchmarks.bench.strain import Strained
@@ -37,6 +38,7 @@ class Run:
     measured: Mapping[str, Measured]
     misses: Mapping[str, list[Miss]] = field(default_factory=dict)
     strained: Mapping[str, list[Strained]] = field(default_factory=dict)
+    many: Mapping[str, list[Many]] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     """What went wrong apart from the contenders, by name."""
     skipped: Mapping[str, str] = field(default_factory=dict)

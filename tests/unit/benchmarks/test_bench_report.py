@@ -11,13 +11,14 @@ import pytest
 
 from benchmarks.bench import files
 from benchmarks.bench.charts import Bar, bar_chart
-from benchmarks.bench.figures import Spread
+from benchmarks.bench.figures import Spread, range_of
 from benchmarks.bench.lineup import CONTENDERS
 from benchmarks.bench.machine import Machine
+from benchmarks.bench.many import Many
 from benchmarks.bench.misses import medians
 from benchmarks.bench.openloop import Latency
 from benchmarks.bench.procfs import Memory
-from benchmarks.bench.report import range_of, sections
+from benchmarks.bench.report import sections
 from benchmarks.bench.rounds import Measured, Turn
 from benchmarks.bench.run import Run
 from benchmarks.bench.strain import Strained
@@ -203,3 +204,31 @@ def test_columns_are_aligned() -> None:
 def test_one_figure_has_no_range() -> None:
     """A single round has no spread to show."""
     assert range_of(Spread(median=5, low=5, high=5), ".1f") == "5.0"
+
+
+@pytest.mark.parametrize(
+    ("scene", "found", "expected"),
+    [
+        ("keys", Many(few=7.0, many=8.0, entry_bytes=657.0), ["1.14 | met", "657 | met"]),
+        ("keys", Many(few=7.0, many=8.4, entry_bytes=701.0), ["1.20 | not met", "701 | not met"]),
+        ("start", Many(few=0.85, many=0.84), ["0.99 | met"]),
+    ],
+    ids=["met", "missed", "no cache"],
+)
+def test_a_million_keys_are_held_against_few(scene: str, found: Many, expected: list[str]) -> None:
+    """By the ratio, and by bytes where a cache was filled."""
+    heading, *lines = text(replace(GOOD, many={scene: [found, found]})).split("## Many keys")
+    goals = [
+        " | ".join(cell.strip() for cell in line.split("|")[-3:-1])
+        for line in heading.splitlines()
+        if "at most" in line
+    ]
+    assert goals == expected
+    assert len(lines) == 1
+    assert "## Many keys" not in text(GOOD)
+
+
+def test_a_million_keys_are_in_the_raw_numbers() -> None:
+    """Each round of them."""
+    document = json.loads(files.raw(replace(GOOD, many={"start": [Many(few=1.0, many=2.0)]})))
+    assert document["many"] == {"start": [{"few": 1.0, "many": 2.0, "entry_bytes": 0.0}]}
