@@ -103,7 +103,7 @@ async def _started(path: Path, cores: Cores) -> float:
         await asyncio.to_thread(server.wait_ready)
         client = Client(server.port)
         try:
-            while (await client.ask("/readyz", {})).status != _OK:
+            while (await client.ask("/readyz", {})).status != _OK:  # noqa: ASYNC110 - another process tells nobody
                 await asyncio.sleep(_LOOK)
             taken = time.perf_counter() - began
             answer = await client.ask(DOOR.path, DOOR.headers)
