@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
 
-from service.worker import take_turns
+from service.worker import collect_briefly, take_turns
 from tests.support.plugin_store import PASSWORD, environment
 from tests.support.processes import (
     DEMO,
@@ -77,6 +79,25 @@ def test_a_policy_that_somebody_chose_for_the_service_stays() -> None:
         thread.start()
         thread.join(30)
     assert policies == {os.SCHED_OTHER: os.SCHED_BATCH, os.SCHED_IDLE: os.SCHED_IDLE}
+
+
+def test_a_full_collection_does_not_walk_through_what_survived_the_last_one() -> None:
+    """A million cached keys would make each of them a second long; what nobody refers to any more goes nevertheless."""
+    before = list(gc.callbacks)
+    try:
+        collect_briefly()
+        collect_briefly()
+        assert len(gc.callbacks) == len(before) + 1
+        kept = [threading.Event() for _ in range(1_000)]
+        gone = weakref.ref(kept[-1])
+        gc.collect(1)
+        assert any(item is kept for item in gc.get_objects())
+        gc.collect()
+        assert not any(item is kept for item in gc.get_objects())
+        kept.clear()
+        assert gone() is None
+    finally:
+        gc.callbacks[:] = before
 
 
 def test_a_worker_that_somebody_ends_politely_is_replaced_too() -> None:
