@@ -19,7 +19,7 @@ function response(status)
   end
 end
 
-function done(summary)
+function done(summary, latency)
   local right, wrong, first_wrong = 0, 0, 0
   for _, thread in ipairs(threads) do
     right = right + thread:get("right")
@@ -28,6 +28,6 @@ function done(summary)
   end
   local errors = summary.errors
   print(string.format(
-    '\n{"requests":%d,"right":%d,"wrong":%d,"first_wrong":%d,"microseconds":%d,"connect":%d,"read":%d,"write":%d,"timeout":%d}',
-    summary.requests, right, wrong, first_wrong, summary.duration, errors.connect, errors.read, errors.write, errors.timeout))
+    '\n{"requests":%d,"right":%d,"wrong":%d,"first_wrong":%d,"microseconds":%d,"p99":%d,"connect":%d,"read":%d,"write":%d,"timeout":%d}',
+    summary.requests, right, wrong, first_wrong, summary.duration, latency:percentile(99), errors.connect, errors.read, errors.write, errors.timeout))
 end

@@ -1,4 +1,4 @@
-"""Whether callers whose key is cached notice what others do: a store that takes a second, and a flood of strangers.
+"""Whether callers whose key is cached notice what others do: a slow store, a flood of strangers, an operator's long pages.
 
 Each figure stands beside the same one in calm, from the same process a moment before.
 """
@@ -10,6 +10,8 @@ import re
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,17 +19,18 @@ import orjson
 
 from benchmarks.bench import constant, wrk
 from benchmarks.bench.cores import pinned
+from benchmarks.bench.errors import BadRun
 from benchmarks.bench.launches import fill_store, gatekey_environment, import_line
 from benchmarks.bench.lineup import DOOR
 from benchmarks.bench.openloop import Plan
 from benchmarks.contenders import known
-from benchmarks.faults.client import Client
+from benchmarks.faults.client import Client, key_headers
 from benchmarks.faults.stores import STORES
 from service.auth.tokens import generate_api_key
 from tests.support.servers import GatekeyServer, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from benchmarks.bench.cores import Cores
 
@@ -39,6 +42,9 @@ _ASKING: Final = 64
 _PACE: Final = 0.5
 """Seconds between two requests of each caller whose key is not cached, so that quick refusals are no flood of their own."""
 _STRANGERS: Final = 20_000
+_READERS: Final = 2
+_PAGE: Final = "/v1/keys?limit=1000"
+_OPERATOR: Final = {"organization_id": "gatekey", "api_key": "operator"}
 _SHARE: Final = 0.5
 """Of the top rate in calm, at which latencies are compared."""
 _FOUND: Final = re.compile(r'^gatekey_store_operations_total\{[^}]*operation="find"[^}]*\} (\S+)$', re.MULTILINE)
@@ -99,7 +105,38 @@ async def _flood(cores: Cores, seconds: int) -> Strained:
     return Strained(calm_rate=0, strained_rate=0, calm_p99=calm.p99, strained_p99=strained.p99, store_finds=finds)
 
 
-SCENES: Final = {"slow-store": _slow_store, "flood": _flood}
+async def _pages(cores: Cores, seconds: int, *, split: bool) -> Strained:
+    """Operators read long pages of keys, in the process of the doors or (``split``) in one of its own beside the load."""
+    with tempfile.TemporaryDirectory(prefix="gatekey-bench-") as folder:
+        url = f"sqlite:///{folder}/keys.db"
+        async with AsyncExitStack() as stack:
+            port = await stack.enter_async_context(_service(url, url, cores, role="doors" if split else "all"))
+            pages = port
+            if split:
+                pages = await stack.enter_async_context(_server(url, cores.loading, role="app"))
+            calm = await asyncio.to_thread(wrk.run, port, DOOR, seconds=seconds)
+            finds = await _finds(port)
+            reading = [asyncio.create_task(_read_pages(pages)) for _ in range(_READERS)]
+            stack.push_async_callback(_end, reading)
+            strained = await asyncio.to_thread(wrk.run, port, DOOR, seconds=seconds)
+            if any(each.done() for each in reading):
+                raise BadRun("an operator's page was refused")
+            finds = (await _finds(port) - finds) / seconds
+    return Strained(
+        calm_rate=calm.rate,
+        strained_rate=strained.rate,
+        calm_p99=calm.p99,
+        strained_p99=strained.p99,
+        store_finds=finds,
+    )
+
+
+SCENES: Final[Mapping[str, Callable[[Cores, int], Awaitable[Strained]]]] = {
+    "slow-store": _slow_store,
+    "flood": _flood,
+    "pages": partial(_pages, split=False),
+    "pages-split": partial(_pages, split=True),
+}
 
 
 def _plan(port: int, rate: float, seconds: int, *, strangers: bool = False) -> Plan:
@@ -115,17 +152,22 @@ def _plan(port: int, rate: float, seconds: int, *, strangers: bool = False) -> P
 
 
 @asynccontextmanager
-async def _service(url: str, direct: str, cores: Cores) -> AsyncIterator[int]:
+async def _service(url: str, direct: str, cores: Cores, *, role: str = "all") -> AsyncIterator[int]:
     """``gatekey serve`` on a store that has the key, and others that nobody has asked for; warm."""
-    environment = gatekey_environment(free_port(), GATEKEY_STORE_URL=url)
     with tempfile.TemporaryDirectory(prefix="gatekey-bench-") as folder:
-        filled = {**environment, "GATEKEY_STORE_URL": direct}
+        filled = gatekey_environment(free_port(), GATEKEY_STORE_URL=direct)
         await asyncio.to_thread(_fill, Path(folder, "keys.jsonl"), filled)
-    with pinned(cores.one):
-        server = GatekeyServer(env=environment)
+    async with _server(url, cores.one, role=role) as port:
+        await asyncio.to_thread(wrk.run, port, DOOR, seconds=1)
+        yield port
+
+
+@asynccontextmanager
+async def _server(url: str, cores: frozenset[int], *, role: str) -> AsyncIterator[int]:
+    with pinned(cores):
+        server = GatekeyServer(env=gatekey_environment(free_port(), GATEKEY_STORE_URL=url, GATEKEY_ROLE=role))
     try:
         await asyncio.to_thread(server.wait_ready)
-        await asyncio.to_thread(wrk.run, server.port, DOOR, seconds=1)
         yield server.port
     finally:
         await asyncio.to_thread(server.stop)
@@ -134,7 +176,8 @@ async def _service(url: str, direct: str, cores: Cores) -> AsyncIterator[int]:
 def _fill(path: Path, environment: dict[str, str]) -> None:
     line = orjson.loads(import_line())
     cold = (orjson.dumps({**line, "api_key": f"cold{index}"}) + b"\n" for index in range(_COLD))
-    path.write_bytes(import_line() + b"".join(cold))
+    operator = {**line, **_OPERATOR, "domains": ["@gatekey"], "scopes": ["gatekey:read"]}
+    path.write_bytes(import_line() + orjson.dumps(operator) + b"\n" + b"".join(cold))
     fill_store(path, environment)
 
 
@@ -145,6 +188,17 @@ async def _ask_cold(port: int, number: int) -> None:
             headers = {**DOOR.headers, "x-api-key": f"cold{index}", "x-secret-token": known.SECRET}
             answer = await client.ask(DOOR.path, headers)
             await asyncio.sleep(max(0.0, _PACE - answer.seconds))
+    finally:
+        client.close()
+
+
+async def _read_pages(port: int) -> None:
+    """One after the other, until cancelled; ends at the first that is refused."""
+    client = Client(port)
+    headers = key_headers(_OPERATOR["api_key"], known.SECRET)
+    try:
+        while (await client.ask(_PAGE, headers)).status == HTTPStatus.OK:
+            pass
     finally:
         client.close()
 

@@ -25,11 +25,15 @@ _ERRORS: Final = ("connect", "read", "write", "timeout")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """``busy`` is the share of its core that wrk itself used: near 1 it was the limit, and not the contender."""
+    """``busy`` is the share of its core that wrk itself used: near 1 it was the limit, and not the contender.
+
+    ``p99`` is milliseconds of a closed loop: it compares loads of one kind, and says nothing of how long clients wait.
+    """
 
     requests: int
     seconds: float
     busy: float
+    p99: float
 
     @property
     def rate(self) -> float:
@@ -77,7 +81,7 @@ def read_output(output: str, *, expected: int, used: float) -> Load:
     if problems:
         raise BadRun("; ".join(problems))
     seconds = found["microseconds"] / 1e6
-    return Load(requests=found["right"], seconds=seconds, busy=used / seconds)
+    return Load(requests=found["right"], seconds=seconds, busy=used / seconds, p99=found["p99"] / 1e3)
 
 
 def _used_by_children() -> float:

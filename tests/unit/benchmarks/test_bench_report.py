@@ -138,7 +138,9 @@ def test_strain_is_held_against_calm() -> None:
     """The rate only where it was compared, the p99 always."""
     slow = Strained(calm_rate=1000, strained_rate=900, calm_p99=1, strained_p99=1.5, store_finds=60)
     flood = Strained(calm_rate=0, strained_rate=0, calm_p99=1, strained_p99=3, store_finds=200)
-    found = text(replace(GOOD, strained={"slow-store": [slow], "flood": [flood]})).splitlines()
+    pages = Strained(calm_rate=1000, strained_rate=100, calm_p99=1, strained_p99=30, store_finds=0)
+    scenes = {"slow-store": [slow], "flood": [flood], "pages": [pages]}  # the last one has no goal
+    found = text(replace(GOOD, strained=scenes)).splitlines()
     rows = [line for line in found if "in calm, with a " in line]
     assert [[cell.strip() for cell in row.strip("|").split("|")][2:] for row in rows] == [
         ["0.90", "met"],

@@ -23,6 +23,7 @@ CLEAN = {
     "read": 0,
     "write": 0,
     "timeout": 0,
+    "p99": 2500,
 }
 
 
@@ -31,9 +32,9 @@ def printed(**changes: int) -> str:
 
 
 def test_a_clean_run_has_a_rate() -> None:
-    """And the share of its core that wrk used."""
+    """And the share of its core that wrk used, and milliseconds that all but a hundredth took at most."""
     found = wrk.read_output(printed(), expected=200, used=0.5)
-    assert (found.requests, found.rate, found.busy) == (1000, 500, 0.25)
+    assert (found.requests, found.rate, found.busy, found.p99) == (1000, 500, 0.25, 2.5)
 
 
 @pytest.mark.parametrize(
