@@ -11,9 +11,9 @@ import structlog
 
 from backends.errors import StoreCorrupt, StoreUnavailable
 from backends.records import KeyState
-from service.auth.cache import Overloaded
 from service.auth.decision import Decision, Source
 from service.auth.evaluate import evaluate
+from service.auth.loads import Overloaded
 from service.auth.peppers import SecretMatch, UnknownPepper
 from service.auth.reasons import Reason
 
