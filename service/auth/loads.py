@@ -39,7 +39,10 @@ class Overloaded(Exception):
 class Load:
     """One look-up, from its place in the queue to its end."""
 
-    __slots__ = ("api_key", "given_up", "lane", "limit", "task", "wanted", "waiters")
+    __slots__ = ("api_key", "given_up", "has_begun", "lane", "limit", "task", "waiters", "wanted")
+
+    task: asyncio.Task[None]
+    limit: asyncio.TimerHandle
 
     def __init__(self, api_key: str, lane: _Lane) -> None:
         self.api_key = api_key
@@ -47,9 +50,8 @@ class Load:
         self.waiters: set[asyncio.Future[CacheEntry | Exception | None]] = set()
         self.wanted = False
         """Also where nobody waits: it is for those who come later."""
-        self.task: asyncio.Task[None] | None = None
-        """``None`` before its turn; from then on the store is being asked."""
-        self.limit: asyncio.TimerHandle | None = None
+        self.has_begun = False
+        """Its turn has come, and with it ``task`` and ``limit``: the store may be reading the key already."""
         self.given_up = False
         """What it may still bring counts for nothing."""
 
@@ -124,7 +126,7 @@ class Loads:
             lane.waiting -= 1
             self._leave(load, waiter)
         if found is None:
-            if load.task is None and self._answers > answers:
+            if not load.has_begun and self._answers > answers:
                 self._metrics.shed("loads")
                 raise Overloaded
             raise StoreUnavailable("the store did not answer in time")
@@ -145,12 +147,12 @@ class Loads:
     def forget(self, api_key: str) -> None:
         """The key has changed: nobody joins a look-up any more that may have read it before."""
         load = self._loads.get(api_key)
-        if load is not None and load.task is not None:
+        if load is not None and load.has_begun:
             del self._loads[api_key]
 
     def forget_all(self) -> None:
         """Likewise of every key."""
-        self._loads = {api_key: load for api_key, load in self._loads.items() if load.task is None}
+        self._loads = {api_key: load for api_key, load in self._loads.items() if not load.has_begun}
 
     async def close(self) -> None:
         """Tell all who wait, and cancel what is under way; bounded, because a driver may ignore the cancellation."""
@@ -159,7 +161,7 @@ class Loads:
                 self._finish(lane.queue.popitem()[1], StoreUnavailable("the look-up was given up"))
         for load in list(self._running):
             self._give_up(load)
-        tasks = [load.task for load in self._given_up if load.task is not None]
+        tasks = [load.task for load in self._given_up]
         if tasks:
             await asyncio.wait(tasks, timeout=_CLOSE_LIMIT)
 
@@ -172,7 +174,7 @@ class Loads:
     def _leave(self, load: Load, waiter: asyncio.Future[CacheEntry | Exception | None]) -> None:
         """A look-up that has had no turn yet is gone with the last who waited for it."""
         load.waiters.discard(waiter)
-        if load.task is None and not load.waiters and not load.wanted:
+        if not load.has_begun and not load.waiters and not load.wanted:
             load.lane.queue.pop(load.api_key, None)
             self._forget(load)
 
@@ -191,6 +193,7 @@ class Loads:
         loop = asyncio.get_running_loop()
         self._running.add(load)
         load.lane.running += 1
+        load.has_begun = True
         load.task = loop.create_task(self._run(load), name="gatekey-load")
         load.limit = loop.call_later(LOAD_LIMIT, self._give_up, load)
 
@@ -214,7 +217,6 @@ class Loads:
     def _give_up(self, load: Load) -> None:
         """It takes too long: the next caller asks anew."""
         load.given_up = True
-        assert load.task is not None
         self._given_up.add(load)
         load.task.add_done_callback(partial(self._gone, load))
         load.task.cancel()
@@ -226,7 +228,6 @@ class Loads:
 
     def _end(self, load: Load, found: CacheEntry | Exception) -> None:
         """Its turn is over."""
-        assert load.limit is not None
         load.limit.cancel()
         self._running.discard(load)
         load.lane.running -= 1

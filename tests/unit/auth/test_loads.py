@@ -32,7 +32,8 @@ class HeldStore:
 
     async def read(self, load: Load) -> CacheEntry:
         self.asked.append(load.api_key)
-        answer = self._answers[load.api_key] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[CacheEntry] = asyncio.get_running_loop().create_future()
+        self._answers[load.api_key] = answer
         self._all.append(answer)
         while load.api_key in self.stubborn and not answer.done():
             try:
