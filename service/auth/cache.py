@@ -21,7 +21,7 @@ from service.auth.loads import LOAD_LIMIT, Loads
 if TYPE_CHECKING:
     from backends.contract import KeyStore
     from service.auth.clock import Clock
-    from service.auth.loads import Load
+    from service.auth.lanes import Load
     from service.observe.metrics import Metrics
 
 __all__ = ["UNHEARD_OF", "KeyCache"]
@@ -70,7 +70,7 @@ class KeyCache:
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads refreshes, protects nothing
         self._entries: OrderedDict[str, CacheEntry] = OrderedDict()
         self._negative: OrderedDict[str, CacheEntry] = OrderedDict()
-        self._loads = Loads(self._read, metrics=metrics, max_loads=max_loads, max_waiting=max_waiting)
+        self._loads = Loads(self._read, clock=clock, metrics=metrics, max_loads=max_loads, max_waiting=max_waiting)
         self._epoch = 0
         self._generations = [0] * _STRIPES
         self._heartbeat_at = float("-inf")  # no trust in announcements before the first sign of life

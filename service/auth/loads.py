@@ -7,22 +7,23 @@ keys have a queue of their own, which is served first, and turns that strangers 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from backends.errors import StoreError, StoreUnavailable
+from service.auth.lanes import Lane, Load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
+    from service.auth.clock import Clock
     from service.auth.entry import CacheEntry
     from service.observe.metrics import Metrics
 
-__all__ = ["LOAD_LIMIT", "Load", "Loads", "Overloaded"]
+__all__ = ["LOAD_LIMIT", "Loads", "Overloaded"]
 
 LOAD_LIMIT: Final = 5.0
 """Seconds after which a look-up is given up, whoever waits."""
@@ -36,38 +37,6 @@ class Overloaded(Exception):
     """So many look-ups wait that this one was refused at once, or had no turn in time. The store was not asked."""
 
 
-class Load:
-    """One look-up, from its place in the queue to its end."""
-
-    __slots__ = ("api_key", "given_up", "has_begun", "lane", "limit", "task", "waiters", "wanted")
-
-    task: asyncio.Task[None]
-    limit: asyncio.TimerHandle
-
-    def __init__(self, api_key: str, lane: _Lane) -> None:
-        self.api_key = api_key
-        self.lane = lane
-        self.waiters: set[asyncio.Future[CacheEntry | Exception | None]] = set()
-        self.wanted = False
-        """Also where nobody waits: it is for those who come later."""
-        self.has_begun = False
-        """Its turn has come, and with it ``task`` and ``limit``: the store may be reading the key already."""
-        self.given_up = False
-        """What it may still bring counts for nothing."""
-
-
-class _Lane:
-    """A queue, and how many turns those who stand in it may take at the same time."""
-
-    __slots__ = ("queue", "running", "turns", "waiting")
-
-    def __init__(self, turns: int) -> None:
-        self.turns = turns
-        self.queue: OrderedDict[str, Load] = OrderedDict()
-        self.running = 0
-        self.waiting = 0
-
-
 class Loads:
     """``read`` asks the store. ``max_loads`` are under way at a time, a quarter of them for known keys alone.
 
@@ -78,16 +47,18 @@ class Loads:
         self,
         read: Callable[[Load], Coroutine[Any, Any, CacheEntry]],
         *,
+        clock: Clock,
         metrics: Metrics,
         max_loads: int,
         max_waiting: int,
     ) -> None:
         self._read = read
+        self._clock = clock
         self._metrics = metrics
         self._max_loads = max_loads
         self._max_waiting = max_waiting
-        self._known = _Lane(max_loads)
-        self._strangers = _Lane(max_loads - max_loads // 4)
+        self._known = Lane(max_loads)
+        self._strangers = Lane(max_loads - max_loads // 4)
         self._loads: dict[str, Load] = {}  # whom the next caller joins
         self._running: set[Load] = set()
         self._given_up: set[Load] = set()  # and not ended yet
@@ -104,10 +75,10 @@ class Loads:
         the store does not answer in time, ``Overloaded`` where there are too many others.
         """
         lane = self._known if known else self._strangers
-        if lane.waiting >= self._max_waiting:
+        load = self._loads.get(api_key)
+        if lane.waiting >= self._max_waiting or (load is None and not known and lane.is_hopeless(budget)):
             self._metrics.shed("misses")
             raise Overloaded
-        load = self._loads.get(api_key)
         if load is None:
             load = self._queue(api_key, lane)
         else:
@@ -167,7 +138,7 @@ class Loads:
 
     # -- turns --------------------------------------------------------------------------------------------------------
 
-    def _queue(self, api_key: str, lane: _Lane) -> Load:
+    def _queue(self, api_key: str, lane: Lane) -> Load:
         load = self._loads[api_key] = lane.queue[api_key] = Load(api_key, lane)
         return load
 
@@ -194,12 +165,15 @@ class Loads:
         self._running.add(load)
         load.lane.running += 1
         load.has_begun = True
+        load.begun_at = self._clock.age()
         load.task = loop.create_task(self._run(load), name="gatekey-load")
         load.limit = loop.call_later(LOAD_LIMIT, self._give_up, load)
 
     async def _run(self, load: Load) -> None:
         """Its end is told from in here, a turn of the loop earlier than by a callback of the task."""
         found: CacheEntry | Exception = StoreUnavailable("the look-up was given up")
+        if load.lane is self._strangers:
+            load.lane.began_late(self._clock.age() - load.begun_at)
         try:
             found = await self._read(load)
             self._answers += 1
@@ -231,6 +205,7 @@ class Loads:
         load.limit.cancel()
         self._running.discard(load)
         load.lane.running -= 1
+        load.lane.ended(self._clock.age())
         self._finish(load, found)
         self._start_next()
 

@@ -11,11 +11,12 @@ from backends.errors import StoreCorrupt, StoreUnavailable
 from service.auth.entry import CacheEntry
 from service.auth.loads import Loads, Overloaded
 from service.observe.metrics import Metrics
+from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from service.auth.loads import Load
+    from service.auth.lanes import Load
 
 LONG = 60.0  # never reached
 SHORT = 0.01
@@ -77,7 +78,7 @@ def metrics() -> Metrics:
 @pytest.fixture
 async def loads(store: HeldStore, metrics: Metrics) -> AsyncIterator[Loads]:
     """Four turns, three of them for strangers too."""
-    loads = Loads(store.read, metrics=metrics, max_loads=4, max_waiting=10)
+    loads = Loads(store.read, clock=FakeClock(), metrics=metrics, max_loads=4, max_waiting=10)
     yield loads
     store.release()
     callers = asyncio.all_tasks() - {asyncio.current_task()}
@@ -244,7 +245,7 @@ async def test_a_known_key_is_read_again_in_the_background_when_its_turn_comes(l
 
 async def test_reading_again_in_the_background_is_bounded(store: HeldStore, metrics: Metrics) -> None:
     """What finds too many waiting is dropped: who needs it asks again."""
-    loads = Loads(store.read, metrics=metrics, max_loads=1, max_waiting=2)
+    loads = Loads(store.read, clock=FakeClock(), metrics=metrics, max_loads=1, max_waiting=2)
     for name in ("a", "b", "c", "d"):
         loads.refresh(name)
         await settle()
@@ -332,7 +333,7 @@ async def test_what_hangs_is_bounded_and_its_end_makes_room(
     """As many again as may be under way; then nobody has a turn until one of them ends."""
     monkeypatch.setattr("service.auth.loads.LOAD_LIMIT", SHORT)
     store.stubborn |= {"a", "b", "c", "d"}
-    loads = Loads(store.read, metrics=metrics, max_loads=2, max_waiting=10)
+    loads = Loads(store.read, clock=FakeClock(), metrics=metrics, max_loads=2, max_waiting=10)
     for pair in (("a", "b"), ("c", "d")):
         for caller in await ask(loads, *pair):
             with pytest.raises(StoreUnavailable):
