@@ -28,6 +28,12 @@ __all__ = ["LOAD_LIMIT", "Loads", "Overloaded"]
 LOAD_LIMIT: Final = 5.0
 """Seconds after which a look-up is given up, whoever waits."""
 
+_STRANGERS_RATE: Final = 1_000.0
+"""Look-ups a second of keys that are not known, in the long run: a flood of them must leave the loop to those who are."""
+
+_STRANGERS_BURST: Final = 1_000
+"""And so many at once after a quiet while, as after a restart."""
+
 _CLOSE_LIMIT: Final = 1.0  # seconds
 
 _log = structlog.get_logger(__name__)
@@ -58,7 +64,7 @@ class Loads:
         self._max_loads = max_loads
         self._max_waiting = max_waiting
         self._known = Lane(max_loads)
-        self._strangers = Lane(max_loads - max_loads // 4)
+        self._strangers = Lane(max_loads - max_loads // 4, rate=_STRANGERS_RATE, burst=_STRANGERS_BURST)
         self._loads: dict[str, Load] = {}  # whom the next caller joins
         self._running: set[Load] = set()
         self._given_up: set[Load] = set()  # and not ended yet
@@ -76,7 +82,7 @@ class Loads:
         """
         lane = self._known if known else self._strangers
         load = self._loads.get(api_key)
-        if lane.waiting >= self._max_waiting or (load is None and not known and lane.is_hopeless(budget)):
+        if lane.waiting >= self._max_waiting or (load is None and not lane.admits(self._clock.age())):
             self._metrics.shed("misses")
             raise Overloaded
         if load is None:
@@ -165,15 +171,12 @@ class Loads:
         self._running.add(load)
         load.lane.running += 1
         load.has_begun = True
-        load.begun_at = self._clock.age()
         load.task = loop.create_task(self._run(load), name="gatekey-load")
         load.limit = loop.call_later(LOAD_LIMIT, self._give_up, load)
 
     async def _run(self, load: Load) -> None:
         """Its end is told from in here, a turn of the loop earlier than by a callback of the task."""
         found: CacheEntry | Exception = StoreUnavailable("the look-up was given up")
-        if load.lane is self._strangers:
-            load.lane.began_late(self._clock.age() - load.begun_at)
         try:
             found = await self._read(load)
             self._answers += 1
@@ -205,7 +208,6 @@ class Loads:
         load.limit.cancel()
         self._running.discard(load)
         load.lane.running -= 1
-        load.lane.ended(self._clock.age())
         self._finish(load, found)
         self._start_next()
 
