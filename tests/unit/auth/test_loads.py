@@ -283,6 +283,29 @@ async def test_known_keys_are_bounded_too(loads: Loads) -> None:
     assert not stranger.done()
 
 
+async def test_a_flood_of_strangers_is_refused_at_once(
+    store: HeldStore, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many may come at once and so many a second in the long run; known keys, and who joins others, are not counted."""
+    monkeypatch.setattr("service.auth.loads._STRANGERS_BURST", 3)
+    monkeypatch.setattr("service.auth.loads._STRANGERS_RATE", 10.0)
+    clock = FakeClock()
+    loads = Loads(store.read, clock=clock, metrics=metrics, max_loads=8, max_waiting=20)
+    callers = await ask(loads, "a", "b", "c", "a")
+    for _ in range(2):
+        with pytest.raises(Overloaded):
+            await loads.wait("d", known=False, budget=LONG)
+    assert shed(metrics, "misses") == 2
+    callers += await ask(loads, "known", known=True)
+    clock.advance(0.101)
+    callers += await ask(loads, "d")
+    with pytest.raises(Overloaded):
+        await loads.wait("e", known=False, budget=LONG)
+    assert store.asked == ["a", "b", "c", "known", "d"]
+    await loads.close()
+    await asyncio.gather(*callers, return_exceptions=True)
+
+
 async def test_who_had_no_turn_in_time_hears_that_there_are_too_many(
     loads: Loads, store: HeldStore, metrics: Metrics
 ) -> None:
