@@ -213,7 +213,7 @@ BREAKS = [
     Break(
         "7: an answer from before a pause proves nothing",
         CACHE,
-        " or self._clock.age() - started > _LOAD_LIMIT:",
+        " or self._clock.age() - started > LOAD_LIMIT:",
         ":",
         "cache::test_an_answer_from_before_a_pause_proves_nothing",
     ),
