@@ -83,6 +83,8 @@ async def loads(store: HeldStore, metrics: Metrics) -> AsyncIterator[Loads]:
     store.release()
     callers = asyncio.all_tasks() - {asyncio.current_task()}
     await loads.close()
+    for caller in callers:
+        caller.cancel()  # whoever a defect has left waiting
     await asyncio.gather(*callers, return_exceptions=True)
 
 
