@@ -265,9 +265,9 @@ async def test_who_finds_too_many_waiting_is_refused_at_once(loads: Loads, store
     """Strangers do not fill the known keys' queue."""
     callers = await ask(loads, *(f"stranger-{number}" for number in range(10)))
     with pytest.raises(Overloaded):
-        await loads.wait("stranger-10", known=False, budget=LONG)
+        await loads.wait("stranger-10", known=False, budget=SHORT)
     with pytest.raises(Overloaded):
-        await loads.wait("stranger-0", known=False, budget=LONG)
+        await loads.wait("stranger-0", known=False, budget=SHORT)
     assert shed(metrics, "misses") == 2
     (known,) = await ask(loads, "known", known=True)
     assert await store.answer("known") is await known
@@ -280,7 +280,7 @@ async def test_known_keys_are_bounded_too(loads: Loads) -> None:
     """Apart from strangers, whom they do not keep out either."""
     await ask(loads, *(f"known-{number}" for number in range(10)), known=True)
     with pytest.raises(Overloaded):
-        await loads.wait("known-10", known=True, budget=LONG)
+        await loads.wait("known-10", known=True, budget=SHORT)
     (stranger,) = await ask(loads, "stranger")
     assert not stranger.done()
 
@@ -296,13 +296,13 @@ async def test_a_flood_of_strangers_is_refused_at_once(
     callers = await ask(loads, "a", "b", "c", "a")
     for _ in range(2):
         with pytest.raises(Overloaded):
-            await loads.wait("d", known=False, budget=LONG)
+            await loads.wait("d", known=False, budget=SHORT)
     assert shed(metrics, "misses") == 2
     callers += await ask(loads, "known", known=True)
     clock.advance(0.101)
     callers += await ask(loads, "d")
     with pytest.raises(Overloaded):
-        await loads.wait("e", known=False, budget=LONG)
+        await loads.wait("e", known=False, budget=SHORT)
     assert store.asked == ["a", "b", "c", "known", "d"]
     await loads.close()
     await asyncio.gather(*callers, return_exceptions=True)
