@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from backends.errors import StoreCorrupt, StoreUnavailable
-from service.auth.cache import Overloaded
 from service.auth.decision import Decision, Source
 from service.auth.evaluate import evaluate
+from service.auth.loads import Overloaded
 from service.auth.peppers import SecretMatch, UnknownPepper
 from service.auth.reasons import Reason
 

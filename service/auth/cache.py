@@ -12,19 +12,19 @@ import random
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
-from backends.errors import StoreError, StoreUnavailable
+from backends.errors import StoreUnavailable
 from backends.records import Origin
 from service.auth.entry import CacheEntry
 from service.auth.loaded import LoadedKey
+from service.auth.loads import LOAD_LIMIT, Loads
 
 if TYPE_CHECKING:
     from backends.contract import KeyStore
     from service.auth.clock import Clock
+    from service.auth.lanes import Load
     from service.observe.metrics import Metrics
 
-__all__ = ["UNHEARD_OF", "KeyCache", "Overloaded"]
+__all__ = ["UNHEARD_OF", "KeyCache"]
 
 _STRIPES: Final = 4096
 _LINK_SILENCE: Final = 1.5  # seconds: three missing heartbeats
@@ -34,21 +34,14 @@ UNHEARD_OF: Final = _LINK_SILENCE + _UNTRUSTED_LINK_TTL
 """Seconds for which a change may stay without effect in a process that does not hear of it but reaches the store."""
 
 _REREAD_INTERVAL: Final = 1.0  # seconds between fresh reads that a wrong secret may cause, per key
-_LOAD_LIMIT: Final = 5.0  # seconds after which a load is given up, whoever waits
 _SECOND_CHANCES: Final = 8
-
-_log = structlog.get_logger(__name__)
-
-
-class Overloaded(Exception):
-    """So many look-ups are under way that another one is refused at once."""
 
 
 class KeyCache:
     """The TTL cache with single flight, negative entries, generations and stale answers; a ``ChangeListener``.
 
     ``peek`` is for any thread; everything else belongs to the loop on which ``load`` is first called. Times are seconds.
-    ``max_loads`` look-ups are under way at a time, and as many again of keys that are known, for which strangers leave room.
+    ``max_loads`` look-ups are under way at a time, and ``max_waiting`` callers wait for them or for their turn.
     """
 
     def __init__(
@@ -62,7 +55,7 @@ class KeyCache:
         max_entries: int = 100_000,
         max_negative_entries: int = 10_000,
         stale_if_error: float = 300.0,
-        max_loads: int = 1_000,
+        max_loads: int = 32,
         max_waiting: int = 1_000,
         jitter: random.Random | None = None,
     ) -> None:
@@ -74,15 +67,10 @@ class KeyCache:
         self._max_entries = max_entries
         self._max_negative_entries = max_negative_entries
         self._stale_if_error = stale_if_error
-        self._max_loads = max_loads
-        self._max_waiting = max_waiting
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads refreshes, protects nothing
         self._entries: OrderedDict[str, CacheEntry] = OrderedDict()
         self._negative: OrderedDict[str, CacheEntry] = OrderedDict()
-        self._loads: dict[str, asyncio.Task[CacheEntry]] = {}
-        self._tasks: set[asyncio.Task[CacheEntry]] = set()
-        self._given_up: set[asyncio.Task[CacheEntry]] = set()
-        self._waiting = 0
+        self._loads = Loads(self._read, clock=clock, metrics=metrics, max_loads=max_loads, max_waiting=max_waiting)
         self._epoch = 0
         self._generations = [0] * _STRIPES
         self._heartbeat_at = float("-inf")  # no trust in announcements before the first sign of life
@@ -165,31 +153,14 @@ class KeyCache:
         Leaving early (deadline or cancellation) never cancels the load. Raises ``StoreUnavailable`` (also after the
         budget), ``StoreCorrupt`` or ``Overloaded``; an error goes to all who wait and is never kept.
         """
-        task = self._loads.get(api_key)
-        if self._waiting >= self._max_waiting:
-            self._metrics.shed("misses")
-            raise Overloaded
-        if task is None:
-            task = self._start_load(api_key)
-        else:
-            self._metrics.cache_coalesced()
-        self._waiting += 1
+        self._loop = asyncio.get_running_loop()
         try:
-            done, _ = await asyncio.wait({task}, timeout=budget)
-        finally:
-            self._waiting -= 1
-        if not done:
-            problem: BaseException | None = StoreUnavailable("the store did not answer in time")
-        elif task.cancelled():
-            problem = StoreUnavailable("the look-up was given up")
-        else:
-            problem = task.exception()
-        if problem is None:
-            return task.result()
-        known = self._entries.get(api_key)
-        if known is not None and isinstance(problem, StoreUnavailable):
-            known.unanswered_at = self._clock.age()
-        raise problem
+            return await self._loads.wait(api_key, known=api_key in self._entries, budget=budget)
+        except StoreUnavailable:
+            known = self._entries.get(api_key)
+            if known is not None:
+                known.unanswered_at = self._clock.age()
+            raise
 
     async def reread(self, api_key: str, entry: CacheEntry, *, budget: float) -> CacheEntry:
         """One fresh read for a secret that did not match ``entry``, at most one a second for a key.
@@ -203,48 +174,19 @@ class KeyCache:
             entry.reread_at = now
         return await self.load(api_key, budget=budget)
 
-    def _start_load(self, api_key: str) -> asyncio.Task[CacheEntry]:
-        most = (
-            2 * self._max_loads if api_key in self._entries else self._max_loads
-        )  # strangers leave room for known keys
-        if len(self._tasks) + len(self._given_up) >= most:
-            self._metrics.shed("loads")
-            raise Overloaded
-        loop = self._loop = asyncio.get_running_loop()
-        task = loop.create_task(self._load(api_key), name="gatekey-load")
-        self._loads[api_key] = task
-        self._tasks.add(task)
-        limit = loop.call_later(_LOAD_LIMIT, self._give_up, api_key, task)
-        task.add_done_callback(lambda _: limit.cancel())
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(self._given_up.discard)
-        task.add_done_callback(_retrieve)
-        return task
+    def _refresh(self, api_key: str) -> None:
+        """Read a key again before it expires, so that a hot key never makes its callers wait."""
+        if api_key in self._entries:
+            self._loads.refresh(api_key)
 
-    def _give_up(self, api_key: str, task: asyncio.Task[CacheEntry]) -> None:
-        """A load takes too long: the next caller asks anew, and what this one may still bring counts for nothing.
-
-        A driver may hang for longer than its cancellation; such loads stay counted, because they are bounded too.
-        """
-        self._forget_load(api_key, task)
-        self._tasks.discard(task)
-        self._given_up.add(task)
-        task.cancel()
-
-    def _forget_load(self, api_key: str, task: asyncio.Task[CacheEntry] | None) -> None:
-        if self._loads.get(api_key) is task:  # not its successor's place
-            del self._loads[api_key]
-
-    async def _load(self, api_key: str) -> CacheEntry:
-        me = asyncio.current_task()
+    async def _read(self, load: Load) -> CacheEntry:
+        """What the store says now; kept unless the key was announced as changed since it was asked."""
+        api_key = load.api_key
         stripe = hash(api_key) % _STRIPES
         generation, epoch = self._generations[stripe], self._epoch
         started = self._clock.age()
-        try:
-            found = await self._store.find(api_key)
-        finally:
-            self._forget_load(api_key, me)
-        if me in self._given_up or self._clock.age() - started > _LOAD_LIMIT:  # the process may have been paused
+        found = await self._store.find(api_key)
+        if load.given_up or self._clock.age() - started > LOAD_LIMIT:  # the process may have been paused
             raise StoreUnavailable("the store answered too late")
         entry = self._entry(None if found is None else LoadedKey(found), started)
         if generation == self._generations[stripe] and epoch == self._epoch:
@@ -280,17 +222,12 @@ class KeyCache:
         self._entries.popitem(last=False)
         self._metrics.cache_evicted("lru")
 
-    def _refresh(self, api_key: str) -> None:
-        """Read a key again before it expires, so that a hot key never makes its callers wait."""
-        if api_key in self._entries and api_key not in self._loads and len(self._tasks) < 2 * self._max_loads:
-            self._start_load(api_key)
-
     # -- announcements, on the loop (ChangeListener) ------------------------------------------------------------------
 
     def key_changed(self, api_key: str, *, at: float | None = None, origin: Origin = Origin.KEY) -> None:
         """Forget the key, and whatever a load that is under way will find for it."""
         self._generations[hash(api_key) % _STRIPES] += 1
-        self._loads.pop(api_key, None)  # who comes from now on starts a load of its own
+        self._loads.forget(api_key)  # who comes from now on gets a load of their own
         if self._entries.pop(api_key, None) is not None or self._negative.pop(api_key, None) is not None:
             self._metrics.cache_evicted("invalidated")
         self._count_invalidation(at, origin)
@@ -298,7 +235,7 @@ class KeyCache:
     def everything_changed(self, *, at: float | None = None, origin: Origin = Origin.BULK) -> None:
         """Forget everything, and whatever loads that are under way will find."""
         self._epoch += 1
-        self._loads.clear()
+        self._loads.forget_all()
         self._entries = OrderedDict()
         self._negative = OrderedDict()
         self._count_invalidation(at, origin)
@@ -321,20 +258,7 @@ class KeyCache:
     async def close(self) -> None:
         """Cancel what is still loading; bounded, because a driver may ignore the cancellation."""
         self._loop = None  # no refresh is asked for any more
-        tasks = self._tasks | self._given_up
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
-
-
-def _retrieve(task: asyncio.Task[CacheEntry]) -> None:
-    """Take the exception of a load nobody waits for any more, so that asyncio does not report it as never retrieved."""
-    if task.cancelled():
-        return
-    error = task.exception()
-    if error is not None and not isinstance(error, StoreError):
-        _log.error("load_failed", error_type=type(error).__name__)
+        await self._loads.close()
 
 
 if TYPE_CHECKING:

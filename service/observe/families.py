@@ -265,7 +265,7 @@ def _requests(request_timeout: float) -> Iterable[Family]:
         Family(
             "counter",
             "shed",
-            "Requests refused at once because too many were waiting. Good: 0.",
+            "Requests refused because too many were waiting: at once, or (loads) because no turn came in time. Good: 0.",
             ("reason",),
             _each("misses", "loads", "bridge"),
         ),

@@ -124,7 +124,7 @@ def test_a_store_that_fails_is_503_everywhere_and_never_a_401(error: Exception, 
 def test_too_many_look_ups_under_way_are_503_everywhere() -> None:
     """What cannot be asked is not decided; known keys are not affected."""
     with _views() as logged:
-        logged.gatekey.cache._max_loads = 0
+        logged.gatekey.cache._loads._max_waiting = 0
         _check_everywhere(logged, "overloaded")
         assert ask(logged.app, "GET", "/v1/whoami", VERIFY[:3]).status == 200
 

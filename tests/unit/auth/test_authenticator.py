@@ -328,7 +328,7 @@ async def test_whatever_goes_wrong_in_the_cached_path_is_503(world: World) -> No
 
 async def test_too_many_look_ups_are_503() -> None:
     """Load shedding has its own reason."""
-    world = World(max_loads=0)
+    world = World(max_waiting=0)
     await fill(world)
     assert (await world.decide()).reason is Reason.OVERLOADED
     await world.cache.close()
@@ -340,7 +340,7 @@ async def test_under_overload_a_record_past_its_time_still_allows_while_announce
     await fill(world)
     await world.decide()
     world.clock.advance(150)
-    world.cache._max_loads = 0  # as if so many others were being read
+    world.cache._loads._max_waiting = 0  # as if so many others were waiting
     world.cache.heartbeat()
     decision = await world.decide()
     assert (decision.reason, decision.source) == (Reason.OK, Source.STALE)

@@ -12,7 +12,8 @@ import pytest
 
 from backends.errors import StoreCorrupt, StoreUnavailable
 from backends.records import FoundKey, KeyState, Origin
-from service.auth.cache import KeyCache, Overloaded
+from service.auth.cache import KeyCache
+from service.auth.loads import Overloaded
 from service.observe.metrics import Metrics
 from tests.support.clock import START, FakeClock
 from tests.support.keys import make_key, make_organization
@@ -222,37 +223,70 @@ async def test_a_load_that_fails_unexpectedly_is_told_to_its_waiters(cache: KeyC
 
 
 async def test_more_misses_than_allowed_are_shed(store: GatedStore, clock: FakeClock, metrics: Metrics) -> None:
-    """Waiters and loads are bounded; who comes too late is told at once."""
-    cache = new_cache(store, clock, metrics, max_loads=2, max_waiting=2)
+    """Who finds too many waiting is told at once, whichever key they wait for."""
+    cache = new_cache(store, clock, metrics, max_waiting=2)
     store.hold()
     waiting = [asyncio.create_task(load(cache, f"key-{number}")) for number in range(2)]
     await settle()
-    with pytest.raises(Overloaded):
-        await load(cache, "key-0", budget=0.1)
-    for task in waiting:
-        task.cancel()
-    await asyncio.wait(waiting)
-    with pytest.raises(Overloaded):
-        await load(cache, "key-3", budget=0.1)
+    for name in ("key-0", "key-3"):
+        with pytest.raises(Overloaded):
+            await load(cache, name)
     store.release()
+    await asyncio.gather(*waiting)
     await cache.close()
 
 
 async def test_strangers_leave_room_for_known_keys(store: GatedStore, clock: FakeClock, metrics: Metrics) -> None:
     """A record that is past its time is read again though strangers take all that they may."""
-    cache = new_cache(store, clock, metrics, max_loads=2)
-    before = await load(cache)
+    cache = new_cache(store, clock, metrics, max_loads=4)
+    await load(cache)
     clock.advance(100.0)
     store.hold()
-    waiting = [asyncio.create_task(load(cache, f"stranger-{number}")) for number in range(2)]
+    waiting = [asyncio.create_task(load(cache, f"stranger-{number}")) for number in range(5)]
     await settle()
-    with pytest.raises(Overloaded):
-        await load(cache, "one-more-stranger")
     again = asyncio.create_task(load(cache))
     await settle()
+    assert store.finds == ["known", "stranger-0", "stranger-1", "stranger-2", "known"]
     store.release()
-    assert (await again).loaded_at > before.loaded_at
-    await asyncio.gather(*waiting)
+    await asyncio.gather(again, *waiting)
+    await cache.close()
+
+
+async def test_a_burst_of_new_keys_is_answered(cache: KeyCache, store: GatedStore) -> None:
+    """A store that answers is asked by a few at a time, and everybody has a turn."""
+    names = [f"new-{number}" for number in range(500)]
+    await store.add_many([], [make_key(name) for name in names])
+    store.hold()
+    callers = [asyncio.create_task(load(cache, name, budget=60.0)) for name in names]
+    await settle()
+    assert store.finds == names[:24]
+    store.release()
+    assert all(entry.loaded is not None for entry in await asyncio.gather(*callers))
+    assert store.finds == names
+
+
+async def test_what_changes_before_its_turn_is_read_once_and_kept(
+    store: GatedStore, clock: FakeClock, metrics: Metrics
+) -> None:
+    """An announcement wins over what has been read, not over what is still to be read (rule 2)."""
+    cache = new_cache(store, clock, metrics, max_loads=1)
+    store.hold()
+    first = asyncio.create_task(load(cache, "stranger"))
+    await store.arrived()
+    before = asyncio.create_task(load(cache))
+    await settle()
+    await store.set_state("key_known", KeyState.REVOKED, now=START)
+    cache.key_changed("known")
+    after = asyncio.create_task(load(cache))
+    await settle()
+    store.release()
+    await first
+    entry = await before
+    assert (await after) is entry
+    assert entry.loaded is not None
+    assert not entry.loaded.terms.is_active
+    assert cache.peek("known") is entry
+    assert store.finds == ["stranger", "known"]
     await cache.close()
 
 
@@ -260,7 +294,7 @@ async def test_a_store_that_never_answers_is_given_up(
     cache: KeyCache, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also a load that nobody waits for any more ends."""
-    monkeypatch.setattr("service.auth.cache._LOAD_LIMIT", 0.01)
+    monkeypatch.setattr("service.auth.loads.LOAD_LIMIT", 0.01)
     store.hold()
     with pytest.raises(StoreUnavailable):
         await load(cache)
@@ -284,7 +318,7 @@ async def test_a_load_that_hangs_beyond_its_cancellation_does_not_block_its_key(
     store: GatedStore, clock: FakeClock, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A driver may ignore that it is cancelled; the next caller asks anew, and the late answer fills nothing."""
-    monkeypatch.setattr("service.auth.cache._LOAD_LIMIT", 0.01)
+    monkeypatch.setattr("service.auth.loads.LOAD_LIMIT", 0.01)
     late = asyncio.Event()
     hung = [True]
     find = store.find

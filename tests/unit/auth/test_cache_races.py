@@ -18,7 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from backends.errors import StoreUnavailable
 from backends.memory import MemoryKeyStore
 from backends.records import KeyState
-from service.auth.cache import KeyCache, Overloaded
+from service.auth.cache import KeyCache
+from service.auth.loads import Overloaded
 from service.observe.metrics import Metrics
 from tests.support.clock import START, FakeClock
 from tests.support.keys import make_key, make_organization
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from service.auth.loaded import LoadedKey
 
 TTL, NEGATIVE_TTL, STALE, SILENCE, UNTRUSTED = 20.0, 5.0, 30.0, 1.5, 5.0
-MAX_ENTRIES, MAX_NEGATIVE, MAX_LOADS = 1, 1, 3
+MAX_ENTRIES, MAX_NEGATIVE, MAX_LOADS, MAX_WAITING = 1, 1, 2, 3
 NAMES = ["a", "b", "unknown"]
 KEYS = st.sampled_from(NAMES)
 EVERY_KEY = ""
@@ -117,7 +118,7 @@ class CacheMachine(RuleBasedStateMachine):
             max_entries=MAX_ENTRIES,
             max_negative_entries=MAX_NEGATIVE,
             max_loads=MAX_LOADS,
-            max_waiting=MAX_LOADS,
+            max_waiting=MAX_WAITING,
             jitter=random.Random(1),  # noqa: S311 - spreads refreshes
         )
 
@@ -248,10 +249,13 @@ class CacheMachine(RuleBasedStateMachine):
                 assert isinstance(error, StoreUnavailable | Overloaded)
 
     @invariant()
-    def everything_is_bounded(self) -> None:
+    def everything_is_bounded_and_nobody_is_forgotten(self) -> None:
         assert len(self.cache) <= MAX_ENTRIES + MAX_NEGATIVE
-        assert len(self.held) <= 2 * MAX_LOADS
-        assert sum(not waiter.task.done() for waiter in self.waiters) <= MAX_LOADS
+        assert len(self.held) <= MAX_LOADS
+        waiting = [waiter.api_key for waiter in self.waiters if not waiter.task.done()]
+        assert len(waiting) <= 2 * MAX_WAITING
+        if len(self.held) < MAX_LOADS:
+            assert set(waiting) <= {load.api_key for load in self.held}, "a turn was lost"
         loads = [(load.api_key, load.announcements) for load in self.held]
         assert len(loads) == len(set(loads)), "one load per key at a time"
 
