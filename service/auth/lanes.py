@@ -1,6 +1,6 @@
 """The queues in front of the store: who stands in them, and how many of those may be served at the same time.
 
-What is measured here is time on the injected clock, so that a test can say how slow everything is.
+Times are seconds on the injected clock.
 """
 
 from __future__ import annotations
@@ -40,15 +40,16 @@ class Load:
 class Lane:
     """A queue whose first ``turns`` may be served at the same time.
 
-    Where ``rate`` is given, so many may come a second in the long run, and at most ``burst`` at once after a quiet while.
+    At most ``burst`` may come at once after a quiet while, and in the long run ``rate`` a second.
     """
 
-    __slots__ = ("_ahead", "_full_at", "_interval", "queue", "running", "turns", "waiting")
+    __slots__ = ("_burst", "_counted_at", "_left", "_rate", "queue", "running", "turns", "waiting")
 
-    def __init__(self, turns: int, *, rate: float = math.inf, burst: int = 0) -> None:
-        self._interval = 1 / rate
-        self._ahead = burst * self._interval
-        self._full_at = -math.inf
+    def __init__(self, turns: int, *, rate: float = 0.0, burst: float = math.inf) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._left = burst
+        self._counted_at = 0.0
         self.turns = turns
         self.queue: OrderedDict[str, Load] = OrderedDict()
         self.running = 0
@@ -56,8 +57,9 @@ class Lane:
 
     def admits(self, now: float) -> bool:
         """Whether one more may join the queue, which is counted then."""
-        full_at = max(self._full_at, now) + self._interval
-        if full_at - now > self._ahead:
+        self._left = min(self._burst, self._left + (now - self._counted_at) * self._rate)
+        self._counted_at = now
+        if self._left < 1:
             return False
-        self._full_at = full_at
+        self._left -= 1
         return True

@@ -207,6 +207,16 @@ async def test_a_look_up_without_its_callers_goes_on(loads: Loads, store: HeldSt
     assert store.asked == ["a", "b", "c", "d"]
 
 
+async def test_an_answer_finds_one_who_leaves_at_that_moment_gone(loads: Loads, store: HeldStore) -> None:
+    """The other who waits gets it all the same."""
+    leaving, staying = await ask(loads, "a", "a")
+    answering = asyncio.create_task(store.answer("a"))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await answering is await staying
+    assert leaving.cancelled()
+
+
 # -- known keys -------------------------------------------------------------------------------------------------------
 
 
