@@ -80,7 +80,9 @@ def test_tests_name_every_group_in_the_order_of_evaluation(path: Path) -> None:
 def test_every_alert_is_seen_quiet_then_firing_then_over(alert: Rule) -> None:
     """Within one of its tests; those with a wait also at the last moment before it is over."""
     for key, cases in EXPECTATIONS.items():
-        mine = [(at, [one for one in firing if _is(alert, one)]) for at, firing in cases if key.split()[0] == alert.name]
+        mine = [
+            (at, [one for one in firing if _is(alert, one)]) for at, firing in cases if key.split()[0] == alert.name
+        ]
         first = next((index for index, (_, firing) in enumerate(mine) if firing), 0)
         if first and not mine[-1][1] and not mine[first - 1][1]:
             return
