@@ -107,7 +107,7 @@ def test_every_alert_says_how_urgent_it_is_what_is_the_matter_and_where_to_look(
     assert alert.labels["severity"] in {"page", "ticket", "none"}
     assert set(alert.annotations) == {"summary", "description", "dashboard_url", "runbook_url"}
     texts = alert.annotations["summary"], alert.annotations["description"]
-    assert all(text.endswith(".") and text[0].isupper() or text.startswith("{{") for text in texts)
+    assert all((text.endswith(".") and text[0].isupper()) or text.startswith("{{") for text in texts)
     assert (re.search(r"\{\{ \$value \| humanize\w* \}\}", " ".join(texts)) is None) == (alert.name in NO_FIGURE)
     assert "$value }}" not in " ".join(texts)
     assert alert.annotations["runbook_url"] == f"{DOCS}{alert.name}.md"

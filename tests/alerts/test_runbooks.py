@@ -1,4 +1,4 @@
-"""Every alert has a runbook and every runbook an alert; what stands in it exists: sections, links, metrics, queries, commands, fields."""
+"""Every alert has a runbook and every runbook an alert, and what stands in it exists: links, metrics, queries, commands."""
 
 from __future__ import annotations
 
