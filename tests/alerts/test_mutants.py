@@ -68,7 +68,7 @@ def _needed(content: dict[str, Any], mutant: Mutant) -> dict[str, Any]:
 
 def _likely(mutant: Mutant) -> list[Path]:
     own, name = _objective(mutant.rule), str(mutant.rule.get("alert") or mutant.rule["record"])
-    other = next((other for other in OBJECTIVES if own and other != own), "-")
+    other = next((other for other in OBJECTIVES if own and other != own), "neither")
     files = [
         path
         for path in TEST_FILES

@@ -1,4 +1,4 @@
-"""Rules and dashboards ask only for what the service exports, and whatever it exports is asked for by one of them or said why not."""
+"""Rules and dashboards ask only for what the service exports; what it exports is asked for, or it is said why not."""
 
 from __future__ import annotations
 
