@@ -17,7 +17,7 @@ $(shell rm -f $(VENV)/.made)
 endif
 endif
 
-.PHONY: help serve test lint typecheck imports faults bench profile lock clean setup setup-dev setup-bench
+.PHONY: help serve test test-all lint typecheck imports faults bench profile lock clean setup setup-dev setup-bench
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ serve: setup ## Run the service with a demo key (Ctrl-C ends it)
 
 test: setup-dev ## Run the whole test suite on all processors (ARGS="-k name" for a part, JOBS=0 for one)
 	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --dist loadfile $(ARGS)
+
+test-all: test ## The same, then whether the tests of the alerts notice every broken rule (some minutes more)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) -m mutants $(ARGS)
 
 lint: setup-dev ## ruff and hadolint
 	$(BIN)/ruff check .
