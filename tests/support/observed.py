@@ -110,8 +110,10 @@ class Observed:
         self.guesses = 0.0
 
     async def worker_killed(self) -> None:
-        """One of them is gone at once."""
-        os.kill(children(self.server.pid)[-1], signal.SIGKILL)
+        """One of them is gone at once, if all are there."""
+        workers = children(self.server.pid)
+        if len(workers) == WORKERS:
+            os.kill(workers[-1], signal.SIGKILL)
         await asyncio.sleep(0)
 
     async def revoked(self, count: int) -> None:
