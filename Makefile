@@ -17,7 +17,7 @@ $(shell rm -f $(VENV)/.made)
 endif
 endif
 
-.PHONY: help serve test test-all lint typecheck imports faults bench profile lock clean setup setup-dev setup-bench
+.PHONY: help serve test test-all lint typecheck imports dashboards pictures faults bench profile lock clean setup setup-dev setup-bench
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,12 @@ typecheck: setup-dev ## mypy --strict on source and tests
 
 imports: setup-dev ## The directions of import (import-linter)
 	$(BIN)/lint-imports
+
+dashboards: setup-dev ## Write the Grafana dashboards' JSON from their code
+	@$(BIN)/python -m dashboards
+
+pictures: setup-dev ## Draw every dashboard from a real run with faults (ARGS=faults: the overview during each fault)
+	@$(BIN)/python -m dashboards.pictures $(ARGS)
 
 faults: setup-dev ## What callers see while each store fails, and how fast a revoked key dies (ARGS="--keep" for docs)
 	@$(BIN)/python -m benchmarks.faults $(ARGS)
