@@ -40,7 +40,7 @@ class Load:
 class Lane:
     """A queue whose first ``turns`` may be served at the same time.
 
-    At most ``burst`` may come at once after a quiet while, and in the long run ``rate`` a second.
+    At most ``burst`` look-ups may find nothing after a quiet while, and in the long run ``rate`` a second.
     """
 
     __slots__ = ("_burst", "_counted_at", "_left", "_rate", "queue", "running", "turns", "waiting")
@@ -56,10 +56,11 @@ class Lane:
         self.waiting = 0
 
     def admits(self, now: float) -> bool:
-        """Whether one more may join the queue, which is counted then."""
+        """Whether one more may join the queue. It counts by what it finds: many new keys at once may all be honest."""
         self._left = min(self._burst, self._left + (now - self._counted_at) * self._rate)
         self._counted_at = now
-        if self._left < 1:
-            return False
+        return self._left >= 1
+
+    def found_nothing(self) -> None:
+        """One of its look-ups was of a key that nobody has."""
         self._left -= 1
-        return True

@@ -28,11 +28,11 @@ __all__ = ["LOAD_LIMIT", "Loads", "Overloaded"]
 LOAD_LIMIT: Final = 5.0
 """Seconds after which a look-up is given up, whoever waits."""
 
-_STRANGERS_RATE: Final = 1_000.0
-"""Look-ups a second of keys that are not known, in the long run: a flood of them must leave the loop to those who are."""
+_NOTHING_RATE: Final = 200.0
+"""Look-ups a second that may find no key, in the long run: a flood of made-up ones must leave the loop to those who have one."""
 
-_STRANGERS_BURST: Final = 1_000
-"""And so many at once after a quiet while, as after a restart."""
+_NOTHING_BURST: Final = 1_000
+"""And so many at once after a quiet while."""
 
 _CLOSE_LIMIT: Final = 1.0  # seconds
 
@@ -64,7 +64,7 @@ class Loads:
         self._max_loads = max_loads
         self._max_waiting = max_waiting
         self._known = Lane(max_loads)
-        self._strangers = Lane(max_loads - max_loads // 4, rate=_STRANGERS_RATE, burst=_STRANGERS_BURST)
+        self._strangers = Lane(max_loads - max_loads // 4, rate=_NOTHING_RATE, burst=_NOTHING_BURST)
         self._loads: dict[str, Load] = {}  # whom the next caller joins
         self._running: set[Load] = set()
         self._given_up: set[Load] = set()  # and not ended yet
@@ -180,6 +180,8 @@ class Loads:
         try:
             found = await self._read(load)
             self._answers += 1
+            if found.loaded is None:
+                load.lane.found_nothing()
         except StoreUnavailable as error:
             found = error
         except Exception as error:  # noqa: BLE001 - whatever breaks is for those who wait to hear

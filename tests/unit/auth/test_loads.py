@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backends.errors import StoreCorrupt, StoreUnavailable
+from backends.records import FoundKey
 from service.auth.entry import CacheEntry
+from service.auth.loaded import LoadedKey
 from service.auth.loads import Loads, Overloaded
 from service.observe.metrics import Metrics
 from tests.support.clock import FakeClock
+from tests.support.keys import make_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,9 +46,11 @@ class HeldStore:
                 continue
         return await answer
 
-    async def answer(self, api_key: str, error: Exception | None = None) -> CacheEntry:
+    async def answer(
+        self, api_key: str, error: Exception | None = None, *, found: LoadedKey | None = None
+    ) -> CacheEntry:
         """Of a look-up under way; what follows from it has happened when this returns."""
-        entry = CacheEntry(None, 0.0, 0.0)
+        entry = CacheEntry(found, 0.0, 0.0)
         if error is None:
             self._answers.pop(api_key).set_result(entry)
         else:
@@ -295,15 +300,17 @@ async def test_known_keys_are_bounded_too(loads: Loads) -> None:
     assert not stranger.done()
 
 
-async def test_a_flood_of_strangers_is_refused_at_once(
+async def test_a_flood_of_made_up_keys_is_refused_at_once(
     store: HeldStore, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many may come at once and so many a second in the long run; known keys, and who joins others, are not counted."""
-    monkeypatch.setattr("service.auth.loads._STRANGERS_BURST", 3)
-    monkeypatch.setattr("service.auth.loads._STRANGERS_RATE", 10.0)
+    """So many may find nothing at once, and so many a second in the long run; known keys are not counted."""
+    monkeypatch.setattr("service.auth.loads._NOTHING_BURST", 3)
+    monkeypatch.setattr("service.auth.loads._NOTHING_RATE", 10.0)
     clock = FakeClock()
     loads = Loads(store.read, clock=clock, metrics=metrics, max_loads=8, max_waiting=20)
     callers = await ask(loads, "a", "b", "c", "a")
+    for key in "abc":
+        await store.answer(key)
     for _ in range(2):
         with pytest.raises(Overloaded):
             await loads.wait("d", known=False, budget=SHORT)
@@ -311,11 +318,25 @@ async def test_a_flood_of_strangers_is_refused_at_once(
     callers += await ask(loads, "known", known=True)
     clock.advance(0.101)
     callers += await ask(loads, "d")
+    await store.answer("d")
     with pytest.raises(Overloaded):
         await loads.wait("e", known=False, budget=SHORT)
     assert store.asked == ["a", "b", "c", "known", "d"]
     await loads.close()
     await asyncio.gather(*callers, return_exceptions=True)
+
+
+async def test_new_keys_that_somebody_has_are_no_flood(
+    store: HeldStore, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart every key is new."""
+    monkeypatch.setattr("service.auth.loads._NOTHING_BURST", 1)
+    loads = Loads(store.read, clock=FakeClock(), metrics=metrics, max_loads=8, max_waiting=20)
+    for key in "abc":
+        (caller,) = await ask(loads, key)
+        await store.answer(key, found=LoadedKey(FoundKey(make_key(key), organization_is_active=True)))
+        assert (await caller).loaded is not None
+    await loads.close()
 
 
 async def test_who_had_no_turn_in_time_hears_that_there_are_too_many(
