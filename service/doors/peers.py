@@ -52,6 +52,11 @@ def _parse_short(text: str) -> IPv4Address | IPv6Address | None:
     return address
 
 
+def _canonical(peer: str) -> str:
+    address = parse_address(peer)
+    return "" if address is None else str(address)
+
+
 class TrustedProxies:
     """The networks whose word about a client counts (``GATEKEY_TRUSTED_PROXIES``).
 
@@ -62,6 +67,7 @@ class TrustedProxies:
         self._networks = tuple(networks)
         self.trusts = lru_cache(maxsize=8192)(self._trusts)
         self._walk_known = lru_cache(maxsize=8192)(self._walk)
+        self._own = lru_cache(maxsize=8192)(_canonical)
 
     def _trusts(self, peer: str) -> bool:
         if not peer:
@@ -80,8 +86,7 @@ class TrustedProxies:
         walked from the right past trusted addresses to the first other one; when all are trusted, the first is it.
         """
         if not forwarded_for or not self.trusts(peer):
-            own = parse_address(peer)
-            return "" if own is None else str(own)
+            return self._own(peer)
         line = ",".join(forwarded_for)
         return self._walk_known(line) if len(line) <= _MAX_REMEMBERED else self._walk(line)
 

@@ -46,7 +46,10 @@ def mutants() -> Iterator[Mutant]:
 
 
 def _broken(rule: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for what, expr in _expressions(rule["expr"]):
+    expressions = list(_expressions(rule["expr"]))
+    if not expressions and "record" in rule:
+        expressions = [("twice", f"2 * {rule['expr']}")]
+    for what, expr in expressions:
         yield what, {**rule, "expr": expr}
     if "alert" not in rule:
         return
