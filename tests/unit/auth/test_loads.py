@@ -390,19 +390,21 @@ async def test_what_hangs_is_bounded_and_its_end_makes_room(
     monkeypatch.setattr("service.auth.loads.LOAD_LIMIT", SHORT)
     store.stubborn |= {"a", "b", "c", "d"}
     loads = Loads(store.read, clock=FakeClock(), metrics=metrics, max_loads=2, max_waiting=10)
-    for pair in (("a", "b"), ("c", "d")):
-        for caller in await ask(loads, *pair):
-            with pytest.raises(StoreUnavailable):
-                await caller
-    (patient,) = await ask(loads, "e")
-    with pytest.raises(StoreUnavailable):
-        await loads.wait("f", known=True, budget=SHORT)
-    assert store.asked == ["a", "b", "c", "d"]
-    await store.answer("b")
-    assert store.asked == ["a", "b", "c", "d", "e"]
-    assert await store.answer("e") is await patient
-    store.release()
-    await loads.close()
+    try:
+        for pair in (("a", "b"), ("c", "d")):
+            for caller in await ask(loads, *pair):
+                with pytest.raises(StoreUnavailable):
+                    await caller
+        (patient,) = await ask(loads, "e")
+        with pytest.raises(StoreUnavailable):
+            await loads.wait("f", known=True, budget=SHORT)
+        assert store.asked == ["a", "b", "c", "d"]
+        await store.answer("b")
+        assert store.asked == ["a", "b", "c", "d", "e"]
+        assert await store.answer("e") is await patient
+    finally:
+        store.release()  # also where the test fails: what hangs would keep the loop from ending
+        await loads.close()
 
 
 # -- announcements and the end ----------------------------------------------------------------------------------------
