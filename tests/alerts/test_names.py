@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from service.observe.metrics import Metrics
 from tests.support.alerts import DASHBOARDS, rules
+from tests.support.dashboards import exported
 
 SELECTOR: Final = re.compile(r"(?<![\w:])([a-zA-Z_][\w:]*)\{([^}]*)\}|(?<![\w:\"])((?:gatekey|slo|job)[_:][\w:]+)")
 MATCHER: Final = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
@@ -31,17 +31,6 @@ UNUSED: Final = {
     "gatekey_loop_lag_seconds_count": "how often the loop was looked at says nothing",
 }
 """Series that nothing asks for, and why. Part of a histogram, so they come along."""
-
-
-def exported() -> dict[str, dict[str, set[str]]]:
-    """Every series' name with its labels and their values."""
-    found: dict[str, dict[str, set[str]]] = {}
-    for family in Metrics(store="memory", version="1").registry.collect():
-        for sample in family.samples:
-            labels = found.setdefault(sample.name, {})
-            for label, value in sample.labels.items():
-                labels.setdefault(label, set()).add(value)
-    return found
 
 
 EXPORTED: Final = exported()
