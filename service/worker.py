@@ -13,10 +13,9 @@ import multiprocessing
 import multiprocessing.util
 import os
 import signal
-import sys
 import threading
 import traceback
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
@@ -24,6 +23,7 @@ from backends.errors import StoreError
 from service.app import build, create_app
 from service.front import Front
 from service.observe.peers import Peer
+from service.turns import Turns
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from service.runtime import Gatekey
     from service.settings import Settings
 
-__all__ = ["SIGNALS", "STARTED", "Interface", "Loader", "collect_briefly", "take_turns"]
+__all__ = ["SIGNALS", "STARTED", "Interface", "Loader", "collect_briefly"]
 
 Interface = Literal["rsgi", "wsgi"]
 
@@ -77,7 +77,6 @@ class Loader:
 
     def __call__(self) -> Any:
         """The application, in the form that Granian's interface takes."""
-        take_turns()
         with self.explained():
             gatekey = build(self.settings, seed=self._seed)
         with self.explained(gatekey):
@@ -102,6 +101,7 @@ class Loader:
             multiprocessing.util.Finalize(None, peer.close, exitpriority=5)  # when all is counted
         collect_briefly()
         self._say(STARTED)
+        Turns().start()
         for target in (_obey, _end_with_parent):
             threading.Thread(target=target, args=(gatekey,), name="gatekey-worker", daemon=True).start()
 
@@ -135,18 +135,6 @@ class _Front(Front):
         self._loader.started(self._gatekey)
         # uvloop loses signals while it does not run, so they stay blocked until Granian runs it for good.
         loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, (signal.SIGTERM,))
-
-
-def take_turns() -> None:
-    """From now on no thread of this process takes a core from another by being woken (``SCHED_BATCH`` of Linux).
-
-    Each answer wakes Granian's I/O thread, and that stopped the thread that decides in two of three requests, for the
-    sake of one answer at a time. In turns they need a fifth less CPU time. Who chose another policy than the usual one
-    for the service keeps it.
-    """
-    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
-        with suppress(OSError):  # a sandbox may forbid it: only the speed is lost
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def collect_briefly() -> None:

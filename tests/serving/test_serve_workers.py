@@ -8,11 +8,11 @@ import signal
 import sys
 import threading
 import weakref
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from service.worker import collect_briefly, take_turns
+from service.worker import collect_briefly
 from tests.support.plugin_store import PASSWORD, environment
 from tests.support.processes import (
     DEMO,
@@ -35,6 +35,9 @@ from tests.support.servers import (
     wait_until,
 )
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @pytest.mark.parametrize("interface", ["rsgi", "wsgi"])
 def test_a_killed_worker_is_replaced_and_knows_the_imported_keys(tmp_path: Path, interface: str) -> None:
@@ -50,35 +53,6 @@ def test_a_killed_worker_is_replaced_and_knows_the_imported_keys(tmp_path: Path,
     died = [event for event in server.events if event["event"] == "worker_died"]
     assert [event["exit_code"] for event in died] == [-9] * 4
     assert [event["replaced_in"] for event in died] == [0, 0.5, 1, 2]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="scheduling policies are Linux's")
-@pytest.mark.parametrize("interface", ["rsgi", "wsgi"])
-def test_threads_of_a_worker_take_turns(interface: str) -> None:
-    """Each of them, Granian's too: none is stopped by another one that its own answer woke."""
-    with serving("--demo", "--interface", interface) as server:
-        assert at_door(server.port, DEMO).status == 200
-        (worker,) = children(server.pid)
-        threads = [path.name for path in Path(f"/proc/{worker}/task").iterdir()]
-        assert {os.sched_getscheduler(int(thread)) for thread in threads} == {os.SCHED_BATCH}
-        assert os.sched_getscheduler(server.pid) == os.SCHED_OTHER
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="scheduling policies are Linux's")
-def test_a_policy_that_somebody_chose_for_the_service_stays() -> None:
-    """What an operator set, and what all have, by a thread for each."""
-    policies = {}
-
-    def scheduled(policy: int) -> None:
-        os.sched_setscheduler(0, policy, os.sched_param(0))
-        take_turns()
-        policies[policy] = os.sched_getscheduler(0)
-
-    for policy in (os.SCHED_OTHER, os.SCHED_IDLE):
-        thread = threading.Thread(target=scheduled, args=(policy,))
-        thread.start()
-        thread.join(30)
-    assert policies == {os.SCHED_OTHER: os.SCHED_BATCH, os.SCHED_IDLE: os.SCHED_IDLE}
 
 
 def test_a_full_collection_does_not_walk_through_what_survived_the_last_one() -> None:
