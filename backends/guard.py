@@ -119,12 +119,17 @@ class GuardedStore:
     ) -> _Result:
         if len(self._abandoned) >= _MAX_ABANDONED:
             raise StoreUnavailable(f"too many calls to the {self.name} store hang")
-        task = asyncio.get_running_loop().create_task(method(*args, **kwargs), name="gatekey-store-call")
-        task.add_done_callback(_retrieve)
+        loop = asyncio.get_running_loop()
+        awake: asyncio.Future[None] = loop.create_future()
+        late = loop.call_later(seconds, _wake, awake)
+        task = loop.create_task(_told(awake, method, *args, **kwargs), name="gatekey-store-call")
         try:
-            await asyncio.wait({task}, timeout=seconds)
+            await awake
         finally:
-            if not task.done():  # it took too long, or the caller leaves
+            late.cancel()
+            if task.done():
+                _retrieve(task)  # also where the caller leaves in this moment
+            else:  # it took too long, or the caller leaves
                 self._abandon(task)
         if not task.done():
             raise StoreUnavailable(f"the {self.name} store did not answer within {seconds:g} s")
@@ -135,6 +140,7 @@ class GuardedStore:
     def _abandon(self, task: asyncio.Task[Any]) -> None:
         self._abandoned.add(task)
         task.add_done_callback(self._abandoned.discard)
+        task.add_done_callback(_retrieve)
         task.cancel()
 
     async def _answers(self) -> bool:
@@ -266,6 +272,25 @@ class GuardedStore:
     async def replicate(self) -> bool:
         """See the contract."""
         return await self._call(self._read_timeout, self._inner.replicate)
+
+
+async def _told(
+    awake: asyncio.Future[None],
+    method: Callable[_Arguments, Coroutine[Any, Any, _Result]],
+    /,
+    *args: _Arguments.args,
+    **kwargs: _Arguments.kwargs,
+) -> _Result:
+    """The call, whose end is told from within: a turn of the loop earlier than by a callback of its task."""
+    try:
+        return await method(*args, **kwargs)
+    finally:
+        _wake(awake)
+
+
+def _wake(awake: asyncio.Future[None]) -> None:
+    if not awake.done():
+        awake.set_result(None)
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

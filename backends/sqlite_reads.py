@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import sqlite3
+from typing import TYPE_CHECKING, Any, Final
 
 from backends.codec import text_of_time
 from backends.errors import NotFound, StoreCorrupt, StoreNotReady
@@ -17,8 +18,7 @@ from backends.sqlite_rows import (
 )
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from backends.records import KeyFilter, KeyRecord, Organization, Page
@@ -56,7 +56,7 @@ def check_marker(connection: sqlite3.Connection) -> None:
 
 def find(connection: sqlite3.Connection, api_key: str) -> FoundKey | None:
     """See ``KeyStore.find``."""
-    marker, is_active, *row = connection.execute(_FIND, (comparable(api_key),)).fetchone()
+    marker, is_active, *row = _read_quickly(connection, _FIND, comparable(api_key))
     _check_marker(marker)
     if row[0] is None:
         return None
@@ -64,6 +64,18 @@ def find(connection: sqlite3.Connection, api_key: str) -> FoundKey | None:
     if is_active not in (0, 1):
         raise StoreCorrupt("the key's organization is missing or wrong")
     return FoundKey(record, is_active == 1)
+
+
+def _read_quickly(connection: sqlite3.Connection, query: str, value: str | None) -> Sequence[Any]:
+    """The one row of a look-up. Reading text that may be anything costs more than all the rest of it, and few is."""
+    tolerant, connection.text_factory = connection.text_factory, str
+    try:
+        return connection.execute(query, (value,)).fetchone()  # type: ignore[no-any-return]  # rows come without types
+    except sqlite3.OperationalError:  # its message may hold the text
+        connection.text_factory = tolerant
+        return connection.execute(query, (value,)).fetchone()  # type: ignore[no-any-return]  # likewise
+    finally:
+        connection.text_factory = tolerant
 
 
 def get(connection: sqlite3.Connection, key_id: str) -> KeyRecord:

@@ -10,6 +10,8 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from backends.codec import TIMES, record_from_values, record_to_values, text_of_time, time_of_text
 from backends.errors import StoreCorrupt
 from backends.records import KeyRecord, Organization
@@ -48,6 +50,14 @@ def _text_of_list(items: tuple[str, ...]) -> str:
     return _ENCODE(items)
 
 
+@lru_cache(256)  # and what keys have in common is read again and again
+def _list_of_text(text: str) -> tuple[Any, ...]:
+    items = orjson.loads(text)
+    if type(items) is not list:
+        raise TypeError("no list")
+    return tuple(items)
+
+
 def row_of_key(record: KeyRecord) -> tuple[Any, ...]:
     """In the order of ``KEY_COLUMNS``."""
     values = record_to_values(record)
@@ -64,7 +74,7 @@ def key_of_row(row: Sequence[Any]) -> KeyRecord:
     """Inverse of ``row_of_key``; raises ``StoreCorrupt``."""
     values = dict(zip(KEY_COLUMNS, row, strict=True))
     for name in _LISTS:
-        values[name] = _read(values, name, json.loads)
+        values[name] = _read(values, name, _list_of_text)
     for name in TIMES:
         if values[name] is not None:
             values[name] = _read(values, name, time_of_text)

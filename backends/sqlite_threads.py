@@ -83,13 +83,16 @@ class Threads:
         if self._queue.qsize() >= _MAX_WAITING:
             raise StoreUnavailable("too many calls wait for the SQLite file")
         job = _Job(call, limit)
+        late = asyncio.get_running_loop().call_later(limit, job.wake)
         self._queue.put(job)
         try:
-            await asyncio.wait({job.over}, timeout=limit)
+            await job.awake
         except asyncio.CancelledError:
             if job.withdraw() and settle:
                 await asyncio.wait({job.over}, timeout=_GRACE)
             raise
+        finally:
+            late.cancel()
         if not job.over.done() and job.withdraw():
             await asyncio.wait({job.over}, timeout=_GRACE if settle else 0)
         if not job.over.done():
@@ -152,6 +155,8 @@ class _Job:
         self.call = call
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[tuple[Any, Exception | None]] = self._loop.create_future()
+        self.awake: asyncio.Future[None] = self._loop.create_future()
+        """When it is over or late; for one caller to wait for, a turn of the loop shorter than ``asyncio.wait``."""
         self._until = time.monotonic() + limit
         self._lock = threading.Lock()
         self._link: Link | None = None
@@ -180,6 +185,11 @@ class _Job:
                 self._link.interrupt()
             return self._link is not None
 
+    def wake(self) -> None:
+        """The caller has waited for long enough; on its loop."""
+        if not self.awake.done():
+            self.awake.set_result(None)
+
     def is_late(self) -> bool:
         """Whether nobody waits any more."""
         return self._withdrawn or time.monotonic() >= self._until
@@ -187,3 +197,4 @@ class _Job:
     def _settle(self, outcome: tuple[Any, Exception | None]) -> None:
         if not self.over.done():
             self.over.set_result(outcome)
+        self.wake()
