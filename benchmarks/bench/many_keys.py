@@ -44,6 +44,7 @@ _ASKED: Final = 20_000
 _PIECE: Final = 10_000
 """Keys that are loaded between two looks of the loop at anything else."""
 _CUSTOMERS: Final = 100
+_PATIENCE: Final = 30.0  # seconds
 _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _PEPPERS: Final = Peppers({1: known.PEPPER.encode()}, current=1)
 
@@ -127,6 +128,9 @@ def _round(gatekey: Gatekey, keys: int, chosen: random.Random) -> float:
         )
         for _ in range(_ASKED)
     ]
+    until = time.monotonic() + _PATIENCE
+    while not gatekey.cache.link_is_up() and time.monotonic() < until:  # else entries would be trusted less
+        time.sleep(0.01)
     allowed = 0
     began = time.thread_time()
     for request in requests:
