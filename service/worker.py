@@ -23,7 +23,6 @@ from backends.errors import StoreError
 from service.app import build, create_app
 from service.front import Front
 from service.observe.peers import Peer
-from service.turns import Turns
 
 if TYPE_CHECKING:
     import asyncio
@@ -101,7 +100,6 @@ class Loader:
             multiprocessing.util.Finalize(None, peer.close, exitpriority=5)  # when all is counted
         collect_briefly()
         self._say(STARTED)
-        Turns().start()
         for target in (_obey, _end_with_parent):
             threading.Thread(target=target, args=(gatekey,), name="gatekey-worker", daemon=True).start()
 

@@ -45,11 +45,18 @@ def split(available: set[int]) -> Cores:
 
 
 @contextmanager
-def pinned(cores: frozenset[int]) -> Iterator[None]:
-    """Processes that this thread starts meanwhile stay on these cores."""
+def pinned(cores: frozenset[int], *, batch: bool = True) -> Iterator[None]:
+    """Processes that this thread starts meanwhile stay on these cores.
+
+    Nobody else is there, so none of their threads has to interrupt another one (``SCHED_BATCH``), whoever is measured;
+    unless not ``batch``.
+    """
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
+    if batch:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     try:
         yield
     finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         os.sched_setaffinity(0, before)

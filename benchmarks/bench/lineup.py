@@ -48,6 +48,7 @@ def _gatekey(
     refused: Request | None = None,
     workers: int = 1,
     latency: bool = True,
+    batch: bool = True,
 ) -> Contender:
     """One of ours; ``refused`` defaults to the same request with a wrong secret."""
     return Contender(
@@ -60,6 +61,7 @@ def _gatekey(
         refused=refused or request.changed(expected=401, x_secret_token=_WRONG),
         workers=workers,
         latency=latency,
+        batch=batch,
     )
 
 
@@ -128,6 +130,14 @@ _MEMOIZED: Final = "the whole check memoized for 15 minutes"
 
 _ALL: Final = (
     _gatekey("gatekey-door", "Gatekey, forward door", "`gatekey serve`, cached allow, log and metrics on", serve, DOOR),
+    _gatekey(
+        "gatekey-door-usual",
+        "Gatekey, forward door, usual scheduling",
+        "the same without `SCHED_BATCH`, as beside neighbours",
+        serve,
+        DOOR,
+        batch=False,
+    ),
     _gatekey(
         "gatekey-denied-secret",
         "Gatekey, forward door, wrong secret",

@@ -37,9 +37,9 @@ _KEPT: Final = 20
 class Running:
     """``lines`` counts what it wrote, ``processes`` are its own and those it made."""
 
-    def __init__(self, launch: Launch, cores: frozenset[int]) -> None:
+    def __init__(self, launch: Launch, cores: frozenset[int], *, batch: bool) -> None:
         environment = {**clean_environment(), **launch.environment}
-        with pinned(cores):
+        with pinned(cores, batch=batch):
             self._process = subprocess.Popen(  # noqa: S603 - a contender's own command
                 launch.command,
                 env=environment,
@@ -101,7 +101,7 @@ def serve(contender: Contender, cores: frozenset[int]) -> Iterator[tuple[Running
     with tempfile.TemporaryDirectory(prefix="gatekey-bench-") as folder:
         place = Place(port=free_port(), folder=Path(folder))
         try:
-            running = Running(contender.launch(place), cores)
+            running = Running(contender.launch(place), cores, batch=contender.batch)
         except (OSError, subprocess.CalledProcessError) as error:
             raise BadRun(f"it could not be started: {error}") from error
         try:
