@@ -105,6 +105,9 @@ class KeyStore(Protocol):
     async def count_keys(self, *, now: datetime) -> Mapping[str, int]:
         """Number of keys by state: ``active``, ``disabled``, ``revoked``, and ``expired`` (active ones past their time)."""
 
+    async def count_expiring(self, *, now: datetime, until: datetime) -> int:
+        """Number of active keys whose time is over after ``now`` and at ``until`` at the latest."""
+
     async def add(self, record: KeyRecord) -> None:
         """Store a new key; raises ``Conflict`` (``key_id`` or ``api_key`` taken) or ``NotFound`` (no such organization)."""
 

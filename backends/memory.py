@@ -113,6 +113,12 @@ class MemoryKeyStore:
             counts["expired" if expired and record.state is KeyState.ACTIVE else record.state.value] += 1
         return counts
 
+    async def count_expiring(self, *, now: datetime, until: datetime) -> int:
+        """See the contract."""
+        self._check_open()
+        active = (record for record in self._by_key_id.values() if record.state is KeyState.ACTIVE)
+        return sum(record.expires_at is not None and now < record.expires_at <= until for record in active)
+
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""
         self._check_open()

@@ -150,6 +150,11 @@ class PostgresKeyStore:
         counts.update((row["state"], row["number"]) for row in rows if row["state"] in counts)
         return counts
 
+    async def count_expiring(self, *, now: datetime, until: datetime) -> int:
+        """See the contract."""
+        rows = await self._pool.fetch(self._sql.count_expiring, text_of_time(now), text_of_time(until))
+        return int(rows[0]["number"])
+
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""
         self._pool.check_open()

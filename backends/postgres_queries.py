@@ -104,6 +104,9 @@ _SQL: Final = {
         SELECT CASE WHEN state = 'active' AND expires_at <= $1::text::timestamptz THEN 'expired' ELSE state END AS state,
           count(*) AS number
         FROM {schema}.keys GROUP BY 1""",
+    "count_expiring": """
+        SELECT count(*) AS number FROM {schema}.keys
+        WHERE state = 'active' AND expires_at > $1::text::timestamptz AND expires_at <= $2::text::timestamptz""",
     "add": """
         INSERT INTO {schema}.keys ({columns}) SELECT {arguments}
         WHERE EXISTS (SELECT FROM {schema}.organizations WHERE organization_id = $2::text) ON CONFLICT DO NOTHING""",

@@ -134,6 +134,12 @@ class RedisKeyStore:
         active = total - disabled - revoked - expired
         return {"active": active, "disabled": disabled, "revoked": revoked, "expired": expired}
 
+    async def count_expiring(self, *, now: datetime, until: datetime) -> int:
+        """See the contract; likewise."""
+        expiring = self._names.own("expiring")
+        (count,) = await self._wire.read(("ZCOUNT", expiring, f"({micros(now)}", micros(until)))
+        return int(count)
+
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""
         await self._writes.add(record)

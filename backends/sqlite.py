@@ -126,6 +126,10 @@ class SqliteKeyStore:
         """See the contract."""
         return await self._read(lambda connection: reads.count_keys(connection, now))
 
+    async def count_expiring(self, *, now: datetime, until: datetime) -> int:
+        """See the contract."""
+        return await self._read(lambda connection: reads.count_expiring(connection, now, until))
+
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""
         await self._write(lambda connection: writes.add(connection, record))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_marker",
+    "count_expiring",
     "count_keys",
     "find",
     "get",
@@ -105,6 +106,12 @@ def count_keys(connection: sqlite3.Connection, now: datetime) -> Mapping[str, in
         (state, count) for state, count in connection.execute(_COUNT_KEYS, (text_of_time(now),)) if state in counts
     )
     return counts
+
+
+def count_expiring(connection: sqlite3.Connection, now: datetime, until: datetime) -> int:
+    """See ``KeyStore.count_expiring``."""
+    query = "SELECT count(*) FROM api_keys WHERE state = 'active' AND expires_at > ? AND expires_at <= ?"
+    return int(connection.execute(query, (text_of_time(now), text_of_time(until))).fetchone()[0])
 
 
 def get_organization(connection: sqlite3.Connection, organization_id: str) -> Organization:

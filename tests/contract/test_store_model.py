@@ -247,6 +247,12 @@ class StoreMachine(RuleBasedStateMachine):
             counts["expired" if is_over and record.state is KeyState.ACTIVE else record.state] += 1
         assert dict(self.runner.run(self.store.count_keys(now=now))) == counts
 
+    @rule(now=TIMES, until=TIMES)
+    def count_expiring(self, now: Any, until: Any) -> None:
+        active = [record for record in self.model.keys.values() if record.state is KeyState.ACTIVE]
+        expected = sum(record.expires_at is not None and now < record.expires_at <= until for record in active)
+        assert self.runner.run(self.store.count_expiring(now=now, until=until)) == expected
+
     @invariant()
     def every_look_up_agrees(self) -> None:
         async def found() -> list[FoundKey | None]:
