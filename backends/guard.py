@@ -16,7 +16,7 @@ from backends.guarded_journal import GuardedJournal
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from backends.contract import ChangeListener, KeyStore
@@ -213,7 +213,7 @@ class GuardedStore:
         """See the contract."""
         return await self._call(self._read_timeout, self._inner.count_keys, now=now)
 
-    async def count_expiring(self, *, now: datetime, until: datetime) -> int:
+    async def count_expiring(self, *, now: datetime, until: Sequence[datetime]) -> tuple[int, ...]:
         """See the contract."""
         return await self._call(self._read_timeout, self._inner.count_expiring, now=now, until=until)
 

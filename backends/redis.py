@@ -25,7 +25,7 @@ from backends.redis_watch import Watchers
 from backends.redis_writes import Writes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import Self
 
@@ -134,11 +134,10 @@ class RedisKeyStore:
         active = total - disabled - revoked - expired
         return {"active": active, "disabled": disabled, "revoked": revoked, "expired": expired}
 
-    async def count_expiring(self, *, now: datetime, until: datetime) -> int:
+    async def count_expiring(self, *, now: datetime, until: Sequence[datetime]) -> tuple[int, ...]:
         """See the contract; likewise."""
-        expiring = self._names.own("expiring")
-        (count,) = await self._wire.read(("ZCOUNT", expiring, f"({micros(now)}", micros(until)))
-        return int(count)
+        expiring, after = self._names.own("expiring"), f"({micros(now)}"
+        return tuple(await self._wire.read(*(("ZCOUNT", expiring, after, micros(moment)) for moment in until)))
 
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""

@@ -18,7 +18,7 @@ from backends.sqlite_rows import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from backends.records import KeyFilter, KeyRecord, Organization, Page
@@ -108,10 +108,11 @@ def count_keys(connection: sqlite3.Connection, now: datetime) -> Mapping[str, in
     return counts
 
 
-def count_expiring(connection: sqlite3.Connection, now: datetime, until: datetime) -> int:
-    """See ``KeyStore.count_expiring``."""
+def count_expiring(connection: sqlite3.Connection, now: datetime, until: Sequence[datetime]) -> tuple[int, ...]:
+    """See ``KeyStore.count_expiring``; the index by state and end makes each count a short one."""
     query = "SELECT count(*) FROM api_keys WHERE state = 'active' AND expires_at > ? AND expires_at <= ?"
-    return int(connection.execute(query, (text_of_time(now), text_of_time(until))).fetchone()[0])
+    ranges = ((text_of_time(now), text_of_time(moment)) for moment in until)
+    return tuple(int(connection.execute(query, each).fetchone()[0]) for each in ranges)
 
 
 def get_organization(connection: sqlite3.Connection, organization_id: str) -> Organization:

@@ -210,8 +210,9 @@ class Gatekey:
             with contextlib.suppress(Exception):  # the store's health is told elsewhere
                 now = self.clock.now()
                 self.metrics.keys_counted(await self.store.count_keys(now=now))
-                for within, time in SOON.items():
-                    self.metrics.keys_expiring(within, await self.store.count_expiring(now=now, until=now + time))
+                moments = [now + time for time in SOON.values()]
+                expiring = await self.store.count_expiring(now=now, until=moments)
+                self.metrics.keys_expiring(dict(zip(SOON, expiring, strict=True)))
             await asyncio.sleep(_COUNT_INTERVAL)
 
     async def _ping(self) -> BaseException | None:

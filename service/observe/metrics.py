@@ -223,9 +223,10 @@ class Metrics:
         for state, count in counts.items():
             self._gauges["keys"][state,].set(count)
 
-    def keys_expiring(self, within: str, count: int) -> None:
-        """Show the number of active keys that end within a time of ``SOON`` (``7d``, ``30d``)."""
-        self._gauges["keys_expiring"][within,].set(count)
+    def keys_expiring(self, counts: Mapping[str, int]) -> None:
+        """Show the number of active keys that end within each time of ``SOON`` (``7d``, ``30d``)."""
+        for within, count in counts.items():
+            self._gauges["keys_expiring"][within,].set(count)
 
     # -- store --------------------------------------------------------------------------------------------------------
 

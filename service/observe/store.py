@@ -10,7 +10,7 @@ from backends.contract import EVERY_KEY
 from backends.errors import Conflict, NotFound, StoreCorrupt, StoreNotAsked, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping
+    from collections.abc import Awaitable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from backends.contract import ChangeListener, KeyStore
@@ -108,7 +108,7 @@ class ObservedStore:
         """See the contract."""
         return await self._observed("read", self._inner.count_keys(now=now))
 
-    async def count_expiring(self, *, now: datetime, until: datetime) -> int:
+    async def count_expiring(self, *, now: datetime, until: Sequence[datetime]) -> tuple[int, ...]:
         """See the contract."""
         return await self._observed("read", self._inner.count_expiring(now=now, until=until))
 

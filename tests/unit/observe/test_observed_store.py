@@ -66,7 +66,7 @@ CALLS: dict[str, tuple[Callable[[KeyStore], Awaitable[object]], tuple[str, str]]
     "get": (lambda s: s.get("key_key-one"), ("read", "ok")),
     "list": (lambda s: s.list_keys(), ("read", "ok")),
     "count": (lambda s: s.count_keys(now=START), ("read", "ok")),
-    "count expiring": (lambda s: s.count_expiring(now=START, until=START), ("read", "ok")),
+    "count expiring": (lambda s: s.count_expiring(now=START, until=[START]), ("read", "ok")),
     "add": (lambda s: s.add(make_key("key-two")), ("write", "ok")),
     "add many": (lambda s: s.add_many([], [make_key("key-two")]), ("write", "ok")),
     "replace": (lambda s: s.replace(make_key(name="new"), expected_version=1), ("write", "ok")),
