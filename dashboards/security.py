@@ -194,7 +194,7 @@ def _audit() -> tuple[Panel, ...]:
             ],
             good="lines and what is in summaries make up the decisions; many in summaries are a flood.",
             unit="reqps",
-            links=(runbook("GatekeyLogLinesDropped"),),
+            links=(runbook("GatekeyLogIncomplete"), runbook("GatekeyLogLinesDropped")),
         ),
         graph(
             402,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from service.observe.process import started_at
 from tests.support.each_worker import each_worker
 from tests.support.plugin_store import environment
 from tests.support.processes import KEY, at_door, children, get, is_running, replaced, serving, status
@@ -128,6 +129,7 @@ def test_the_parent_tells_how_many_workers_there_should_be_and_how_many_died(tmp
     """A worker that is replaced at once is in no scrape missing, and yet its death is counted; the service's age stays."""
     with fleet(tmp_path) as running:
         before = running.told()
+        assert before[START_TIME,] == pytest.approx(started_at(running.server.pid), abs=0.001)
         for deaths in (1, 2):
             replaced(running.server, children(running.server.pid)[-1])
             wait_until(running.whole, "it is replaced")
