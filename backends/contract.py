@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from backends.records import KeyFilter, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from backends.journal import Journal
@@ -104,6 +104,9 @@ class KeyStore(Protocol):
 
     async def count_keys(self, *, now: datetime) -> Mapping[str, int]:
         """Number of keys by state: ``active``, ``disabled``, ``revoked``, and ``expired`` (active ones past their time)."""
+
+    async def count_expiring(self, *, now: datetime, until: Sequence[datetime]) -> tuple[int, ...]:
+        """For each moment of ``until`` the number of active keys whose time is over after ``now`` and then at the latest."""
 
     async def add(self, record: KeyRecord) -> None:
         """Store a new key; raises ``Conflict`` (``key_id`` or ``api_key`` taken) or ``NotFound`` (no such organization)."""

@@ -4,6 +4,7 @@
 
     StoreError
     ├── StoreUnavailable      no answer that can be believed; the caller must not conclude anything
+    │   ├── StoreNotAsked     it was not even asked, because it did not answer lately (the breaker is open)
     │   └── StoreNotReady     the store answered, but its epoch marker is missing (never migrated, wiped, wrong database)
     │       └── StoreUnfit    it answered, and as it is it will never do (schema too old or new, evicts keys): do not start
     ├── StoreCorrupt          the store answered for this key with something that is not a record
@@ -23,6 +24,7 @@ __all__ = [
     "StoreClosed",
     "StoreCorrupt",
     "StoreError",
+    "StoreNotAsked",
     "StoreNotReady",
     "StoreUnavailable",
     "StoreUnfit",
@@ -37,6 +39,10 @@ class StoreError(Exception):
 
 class StoreUnavailable(StoreError):
     """The store gave no answer that can be believed: down, hung, refused, failing over."""
+
+
+class StoreNotAsked(StoreUnavailable):
+    """The store was spared the question; that this took no time says nothing about the store."""
 
 
 class StoreNotReady(StoreUnavailable):

@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
 
 from backends.errors import StoreError, UnknownScheme
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from backends.contract import KeyStore
 
-__all__ = ["GROUP", "SCHEMES", "create_store", "find_schemes"]
+__all__ = ["GROUP", "SCHEMES", "certificate_files", "create_store", "find_schemes"]
 
 GROUP: Final = "gatekey.stores"
 """Entry-point group: the name is the URL scheme, the object a callable ``from_url(url) -> KeyStore``."""
@@ -27,6 +29,14 @@ _Loader = Callable[[], Callable[..., "KeyStore"]]
 
 _LISTENING: Final = frozenset({"postgresql"})
 """Schemes whose servers are reached through poolers that cannot carry announcements."""
+
+_CERTIFICATES: Final = {
+    "sslcert": "store_client",
+    "sslrootcert": "store_ca",
+    "ssl_certfile": "store_client",
+    "ssl_ca_certs": "store_ca",
+}
+"""The options of Postgres' and of Redis' URLs that name files of certificates, and what those are."""
 
 _BUILT_IN: Final = {
     "memory": "backends.memory:MemoryKeyStore",
@@ -89,3 +99,10 @@ def create_store(url: str, *, listen_url: str | None = None) -> KeyStore:
     if scheme not in _LISTENING:
         raise ValueError(f"{scheme}:// takes no listen URL of its own")
     return from_url(url, listen_url=listen_url)
+
+
+def certificate_files(url: str) -> Mapping[str, Path]:
+    """The files that a built-in store's URL names: of its own certificate (``store_client``), of authorities (``store_ca``)."""
+    scheme, _, rest = url.partition("://")
+    options = parse_qsl(rest.partition("?")[2]) if scheme in _BUILT_IN else []
+    return {_CERTIFICATES[name]: Path(value) for name, value in options if name in _CERTIFICATES}

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from backends.breaker import Breaker, BreakerState
 from backends.contract import EVERY_KEY
-from backends.errors import StoreError, StoreNotReady, StoreUnavailable
+from backends.errors import StoreError, StoreNotAsked, StoreNotReady, StoreUnavailable
 from backends.guarded_journal import GuardedJournal
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from backends.contract import ChangeListener, KeyStore
@@ -106,7 +106,7 @@ class GuardedStore:
         **kwargs: _Arguments.kwargs,
     ) -> _Result:
         if self._breaker.state is not BreakerState.CLOSED:
-            raise StoreUnavailable(f"the {self.name} store did not answer lately and is not asked")
+            raise StoreNotAsked(f"the {self.name} store did not answer lately and is not asked")
         return await self._bounded(seconds, method, *args, **kwargs)
 
     async def _bounded(
@@ -118,7 +118,7 @@ class GuardedStore:
         **kwargs: _Arguments.kwargs,
     ) -> _Result:
         if len(self._abandoned) >= _MAX_ABANDONED:
-            raise StoreUnavailable(f"too many calls to the {self.name} store hang")
+            raise StoreNotAsked(f"too many calls to the {self.name} store hang")
         loop = asyncio.get_running_loop()
         awake: asyncio.Future[None] = loop.create_future()
         late = loop.call_later(seconds, _wake, awake)
@@ -218,6 +218,10 @@ class GuardedStore:
     async def count_keys(self, *, now: datetime) -> Mapping[str, int]:
         """See the contract."""
         return await self._call(self._read_timeout, self._inner.count_keys, now=now)
+
+    async def count_expiring(self, *, now: datetime, until: Sequence[datetime]) -> tuple[int, ...]:
+        """See the contract."""
+        return await self._call(self._read_timeout, self._inner.count_expiring, now=now, until=until)
 
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""

@@ -19,7 +19,7 @@ from backends.records import Connections, FoundKey, KeyFilter, KeyRecord, KeySta
 from backends.rules import check_state, replacement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import Self
 
@@ -112,6 +112,13 @@ class MemoryKeyStore:
             expired = record.expires_at is not None and record.expires_at <= now
             counts["expired" if expired and record.state is KeyState.ACTIVE else record.state.value] += 1
         return counts
+
+    async def count_expiring(self, *, now: datetime, until: Sequence[datetime]) -> tuple[int, ...]:
+        """See the contract."""
+        self._check_open()
+        active = (record.expires_at for record in self._by_key_id.values() if record.state is KeyState.ACTIVE)
+        ends = [end for end in active if end is not None and end > now]
+        return tuple(sum(end <= moment for end in ends) for moment in until)
 
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""

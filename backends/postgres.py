@@ -34,7 +34,7 @@ from backends.records import FoundKey
 from backends.rules import check_replacement, check_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import Self
 
@@ -149,6 +149,11 @@ class PostgresKeyStore:
         rows = await self._pool.fetch(self._sql.count, text_of_time(now))
         counts.update((row["state"], row["number"]) for row in rows if row["state"] in counts)
         return counts
+
+    async def count_expiring(self, *, now: datetime, until: Sequence[datetime]) -> tuple[int, ...]:
+        """See the contract."""
+        rows = await self._pool.fetch(self._sql.count_expiring, text_of_time(now), [*map(text_of_time, until)])
+        return tuple(int(row["number"]) for row in rows)
 
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""

@@ -104,6 +104,12 @@ _SQL: Final = {
         SELECT CASE WHEN state = 'active' AND expires_at <= $1::text::timestamptz THEN 'expired' ELSE state END AS state,
           count(*) AS number
         FROM {schema}.keys GROUP BY 1""",
+    "count_expiring": """
+        WITH ends AS MATERIALIZED (SELECT expires_at FROM {schema}.keys
+          WHERE state = 'active' AND expires_at > $1::text::timestamptz AND expires_at <= (
+            SELECT max(moment::timestamptz) FROM unnest($2::text[]) AS moment))
+        SELECT (SELECT count(*) FROM ends WHERE expires_at <= moment::timestamptz) AS number
+        FROM unnest($2::text[]) WITH ORDINALITY AS each(moment, place) ORDER BY place""",
     "add": """
         INSERT INTO {schema}.keys ({columns}) SELECT {arguments}
         WHERE EXISTS (SELECT FROM {schema}.organizations WHERE organization_id = $2::text) ON CONFLICT DO NOTHING""",

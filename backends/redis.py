@@ -25,7 +25,7 @@ from backends.redis_watch import Watchers
 from backends.redis_writes import Writes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import Self
 
@@ -133,6 +133,11 @@ class RedisKeyStore:
         )
         active = total - disabled - revoked - expired
         return {"active": active, "disabled": disabled, "revoked": revoked, "expired": expired}
+
+    async def count_expiring(self, *, now: datetime, until: Sequence[datetime]) -> tuple[int, ...]:
+        """See the contract; likewise."""
+        expiring, after = self._names.own("expiring"), f"({micros(now)}"
+        return tuple(await self._wire.read(*(("ZCOUNT", expiring, after, micros(moment)) for moment in until)))
 
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""

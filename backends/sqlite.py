@@ -29,7 +29,7 @@ from backends.sqlite_watch import Watcher
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import Self
 
@@ -125,6 +125,10 @@ class SqliteKeyStore:
     async def count_keys(self, *, now: datetime) -> Mapping[str, int]:
         """See the contract."""
         return await self._read(lambda connection: reads.count_keys(connection, now))
+
+    async def count_expiring(self, *, now: datetime, until: Sequence[datetime]) -> tuple[int, ...]:
+        """See the contract."""
+        return await self._read(lambda connection: reads.count_expiring(connection, now, until))
 
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""

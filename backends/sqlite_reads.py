@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_marker",
+    "count_expiring",
     "count_keys",
     "find",
     "get",
@@ -117,6 +118,13 @@ def count_keys(connection: sqlite3.Connection, now: datetime) -> Mapping[str, in
         (state, count) for state, count in connection.execute(_COUNT_KEYS, (text_of_time(now),)) if state in counts
     )
     return counts
+
+
+def count_expiring(connection: sqlite3.Connection, now: datetime, until: Sequence[datetime]) -> tuple[int, ...]:
+    """See ``KeyStore.count_expiring``; the index by state and end makes each count a short one."""
+    query = "SELECT count(*) FROM api_keys WHERE state = 'active' AND expires_at > ? AND expires_at <= ?"
+    ranges = ((text_of_time(now), text_of_time(moment)) for moment in until)
+    return tuple(int(connection.execute(query, each).fetchone()[0]) for each in ranges)
 
 
 def get_organization(connection: sqlite3.Connection, organization_id: str) -> Organization:

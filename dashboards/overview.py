@@ -17,6 +17,7 @@ from dashboards.queries import (
     gauge,
     grew,
     level,
+    missing_workers,
     quantile,
     rate,
     share,
@@ -127,8 +128,8 @@ def _now() -> tuple[Panel, ...]:
         stat(
             108,
             "Workers missing",
-            "Workers that answered a scrape in the last hour and do not now.",
-            _missing_workers(),
+            "Workers that are configured and did not answer the last scrape.",
+            missing_workers(),
             good="0; a killed worker is replaced within seconds.",
             unit="short",
             limits=(1, 1),
@@ -140,19 +141,14 @@ def _now() -> tuple[Panel, ...]:
 _ALLOWED: Final = 'outcome="allow"'
 
 
-def _missing_workers() -> str:
-    now = gauge("sum", "workers")
-    return f"{now.replace('})', '}[1h])').replace('(gatekey', '(max_over_time(gatekey')}) - {now}"
-
-
 def _board() -> Panel:
-    missing = _missing_workers()
+    missing = f"{missing_workers()} + {grew('worker_deaths_total', window='$__rate_interval')}"
     lost = grew("decision_log_dropped_total", window="$__rate_interval")
     return board(
         201,
         "What is wrong",
         "Green is well, orange a warning, red bad. The first rows are what callers feel, the others why. "
-        "A store is slow where half of the look-ups are.",
+        "A store is slow where half of the look-ups are; a worker that died is missing, however soon it was replaced.",
         (
             (level(share("decisions_total", ERRORS), 0.0005, 0.005), "Errors"),
             (level(quantile(0.99, _DECISION), 0.01, 0.05), "Slow decisions"),
@@ -339,14 +335,17 @@ def _runtime() -> tuple[Panel, ...]:
         graph(
             701,
             "Workers and what waits",
-            "Workers that answered the scrape, decisions that wait for the store, and requests refused because too many did.",
+            "Workers that answered the scrape, decisions that wait for the store, and requests refused because too many did. "
+            "Grey: the workers that are configured.",
             [
                 (gauge("sum", "workers"), "workers"),
+                (gauge("sum", "workers_configured"), "configured"),
                 (gauge("sum", "decisions_in_flight"), "waiting"),
                 (rate("shed_total"), "refused a second"),
             ],
             good="workers as configured, the others near 0.",
             unit="short",
+            before=("configured",),
             links=(to("gatekey-workers", "Workers"), runbook("GatekeyShedding")),
         ),
         graph(

@@ -120,7 +120,7 @@ def _annotations() -> Iterator[build.AnnotationQuery]:
     yield _annotation(
         "Restart",
         "purple",
-        f"{_resets('process_cpu_seconds_total')} > 0",
+        f"{_changes('process_start_time_seconds')} > 0",
         "{{instance}} was started again: its counters began anew",
     )
     yield _annotation(
@@ -140,5 +140,5 @@ def _before(query: str) -> str:
     return query.replace("})", "} offset 2m)")
 
 
-def _resets(name: str) -> str:
-    return f'max by (instance) (resets(gatekey_{name}{{job=~"$job",instance=~"$instance"}}[1m]))'
+def _changes(name: str) -> str:
+    return f'max by (instance) (changes(gatekey_{name}{{job=~"$job",instance=~"$instance"}}[1m]))'

@@ -17,6 +17,7 @@ __all__ = [
     "gauge",
     "grew",
     "level",
+    "missing_workers",
     "quantile",
     "rate",
     "recorded",
@@ -71,6 +72,11 @@ def gauge(how: str, name: str, matchers: str = "", *, by: str = "") -> str:
     """The gauges of all instances put together by ``how`` (sum, min, max)."""
     grouped = f" by ({by}) " if by else ""
     return f"{how}{grouped}({_selector(name, matchers)})"
+
+
+def missing_workers(by: str = "") -> str:
+    """Workers that should answer the scrape and do not."""
+    return f"{gauge('sum', 'workers_configured', by=by)} - {gauge('sum', 'workers', by=by)}"
 
 
 def level(query: str, warning: float, bad: float) -> str:

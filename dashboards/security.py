@@ -18,7 +18,6 @@ __all__ = ["dashboard"]
 
 _DELAY: Final = "invalidation_delay_seconds"
 _SAME_REASON: Final = 'reason="${__field.labels.reason}"'
-_KEYS: Final = 'gatekey_keys{state="%s",job=~"$job",instance=~"$instance"}'
 
 
 def dashboard() -> Dashboard:
@@ -88,13 +87,14 @@ def _now() -> tuple[Panel, ...]:
         ),
         stat(
             106,
-            "Expired keys",
-            "Keys past their time that are still in the store, counted once a minute.",
-            f"max({_KEYS % 'expired'})",
-            good="few; a step means that somebody was not told in time.",
+            "End within 7 days",
+            "Active keys that end within a week, counted once a minute; those that have ended are in Keys by state.",
+            gauge("max", "keys_expiring", 'within="7d"'),
+            good="0: whoever needs such a key has a new one by then.",
             unit="short",
-            limits=(100, 1000),
+            limits=(1, 100),
             decimals=0,
+            links=(runbook("GatekeyKeysExpiring"),),
         ),
     )
 
@@ -167,11 +167,16 @@ def _changes() -> tuple[Panel, ...]:
         graph(
             303,
             "Keys by state",
-            "Keys in the store, counted once a minute.",
-            [(gauge("max", "keys", by="state"), "{{state}}")],
-            good="no sudden change.",
+            "Keys in the store, counted once a minute; of the active ones, those that end within a month (dashed).",
+            [
+                (gauge("max", "keys", by="state"), "{{state}}"),
+                (gauge("max", "keys_expiring", 'within="30d"'), "end within 30d"),
+            ],
+            good="no sudden change, no step in expired: somebody was not told in time.",
             unit="short",
             colors={"active": GOOD, "revoked": BAD, "expired": "orange", "disabled": "#8ab8ff"},
+            before=("end within 30d",),
+            links=(runbook("GatekeyKeysExpiring"),),
         ),
     )
 
@@ -182,10 +187,14 @@ def _audit() -> tuple[Panel, ...]:
             401,
             "Decisions and their lines",
             "Lines written beside decisions made; where one network floods, further lines become one in 10 s.",
-            [(rate("decisions_total"), "decisions"), (rate("decision_log_lines_total"), "lines")],
-            good="one upon the other, but for summarized floods.",
+            [
+                (rate("decisions_total"), "decisions"),
+                (rate("decision_log_lines_total"), "lines"),
+                (rate("decision_log_summarized_total"), "in summaries"),
+            ],
+            good="lines and what is in summaries make up the decisions; many in summaries are a flood.",
             unit="reqps",
-            links=(runbook("GatekeyLogLinesDropped"),),
+            links=(runbook("GatekeyLogIncomplete"), runbook("GatekeyLogLinesDropped")),
         ),
         graph(
             402,

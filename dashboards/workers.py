@@ -8,14 +8,15 @@ from dashboards.links import dashboard as to
 from dashboards.links import lines as to_lines
 from dashboards.links import runbook, traces
 from dashboards.page import Row, page
-from dashboards.panels import BAD, GOOD, graph, labels, stat
-from dashboards.queries import gauge, quantile, rate, share
+from dashboards.panels import ALERT, BAD, GOOD, graph, labels, stat
+from dashboards.queries import gauge, grew, missing_workers, quantile, rate, share
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 __all__ = ["dashboard"]
 
+_DAY: Final = 86400
 _CHOSEN: Final = '{job=~"$job",instance=~"$instance"}'
 
 
@@ -27,12 +28,12 @@ def dashboard() -> Dashboard:
         Row(300, "Load", _load()),
         Row(400, "HTTP and scrapes", _http()),
         Row(500, "Versions", (_versions(),), wide=(24,), high=4),
+        Row(600, "Deaths, starts and certificates", _lives()),
     )
     return page("gatekey-workers", "Workers", "Worker processes, what they use and what they answer.", rows)
 
 
 def _now() -> tuple[Panel, ...]:
-    most = f"sum(max_over_time(gatekey_workers{_CHOSEN}[1h]))"
     return (
         stat(
             101,
@@ -56,8 +57,8 @@ def _now() -> tuple[Panel, ...]:
         stat(
             103,
             "Workers missing",
-            "Workers that answered a scrape in the last hour and do not now.",
-            f"{most} - {gauge('sum', 'workers')}",
+            "Workers that are configured and did not answer the last scrape.",
+            missing_workers(),
             good="0; a killed worker is replaced within seconds.",
             unit="short",
             limits=(1, 1),
@@ -101,14 +102,14 @@ def _processes() -> tuple[Panel, ...]:
         graph(
             201,
             "Workers that answer",
-            "By instance, beside the most of the last hour (dashed).",
+            "By instance, beside what is configured for all that are shown (dashed).",
             [
                 (gauge("sum", "workers", by="instance"), "{{instance}}"),
-                (f"sum(max_over_time(gatekey_workers{_CHOSEN}[1h]))", "most in 1 h, all"),
+                (gauge("sum", "workers_configured"), "configured, all"),
             ],
-            good="no step down.",
+            good="no step down; all instances together reach the dashed line.",
             unit="short",
-            before=("most in 1 h, all",),
+            before=("configured, all",),
             links=(runbook("GatekeyWorkerMissing"),),
         ),
         graph(
@@ -205,4 +206,43 @@ def _versions() -> Panel:
         gauge("max", "build_info", by="instance, version, revision, python, store"),
         good="one version, but for the time of a roll-out.",
         hidden=("job",),
+    )
+
+
+def _lives() -> tuple[Panel, ...]:
+    return (
+        graph(
+            601,
+            "Workers that died",
+            "In each minute, by instance: ended by themselves or could not start. Each is replaced, mostly between two scrapes.",
+            [(grew("worker_deaths_total", window="1m", by="instance"), "{{instance}}")],
+            good="0; three in an hour are told by an alert.",
+            unit="short",
+            limits=(1, 3),
+            shown_to=3,
+            links=(runbook("GatekeyWorkersDying"),),
+        ),
+        graph(
+            602,
+            "Running for",
+            "Time since the service was started, by instance; with one worker since that worker was.",
+            [(f"time() - {gauge('max', 'process_start_time_seconds', by='instance')}", "{{instance}}")],
+            good="growing; a fall to 0 is a restart that you know of.",
+            unit="s",
+        ),
+        graph(
+            603,
+            "Certificates end in",
+            "Time until the certificates in use end, the first of all instances. Empty where Gatekey uses none.",
+            [
+                (
+                    f"{gauge('min', 'tls_certificate_expiry_timestamp_seconds', by='certificate')} - time()",
+                    "{{certificate}}",
+                )
+            ],
+            good="weeks; a renewed file is in use after a restart.",
+            unit="s",
+            limits=((0, BAD), (2 * _DAY, ALERT), (14 * _DAY, GOOD)),
+            links=(runbook("GatekeyCertificateExpiring"),),
+        ),
     )

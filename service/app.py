@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from backends.factory import create_store
+from backends.factory import certificate_files, create_store
 from backends.guard import GuardedStore
 from service import __version__
 from service.answers.next_url import NextUrls
@@ -29,6 +29,7 @@ from service.manage.manager import KeyManager
 from service.manage.retention import Retention
 from service.manage.upkeep import SecretUpkeep
 from service.manage.usage import UsageRecorder
+from service.observe.certificates import ends_of
 from service.observe.decision_log import DecisionLog
 from service.observe.logs import configure_logging
 from service.observe.metrics import Metrics
@@ -41,7 +42,7 @@ from service.settings import load_settings
 from service.web.flask_app import make_flask_app
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from flask import Flask
 
@@ -75,11 +76,14 @@ def build(
     secret_key = settings.secret_key
     if secret_key is None:
         raise ValueError("settings that were not loaded by load_settings need a secret_key")
+    find_timeout = max(_PATIENCE, 2 * settings.store_timeout)
     metrics = Metrics(
         store=inner.name,
         version=__version__,
         revision=os.environ.get("SOURCE_REVISION", ""),
         store_timeout=settings.store_timeout,
+        find_timeout=find_timeout,
+        certificates=ends_of(_certificates(settings)),
     )
     writer = LineWriter(log_fd, metrics=metrics, clock=clock, summarize=settings.log_summarize)
     metrics.watch_log(lambda: float(len(writer)))
@@ -88,7 +92,7 @@ def build(
     decision_log = DecisionLog(
         writer, clock=clock, peppers=peppers, console=console, color=console and sys.stdout.isatty()
     )
-    guarded = GuardedStore(inner, find_timeout=max(_PATIENCE, 2 * settings.store_timeout))
+    guarded = GuardedStore(inner, find_timeout=find_timeout)
     metrics.watch_pool(lambda: inner.connections)
     metrics.watch_breaker(lambda: float(guarded.breaker_state))
     observed = ObservedStore(guarded, metrics)
@@ -162,6 +166,12 @@ def build(
         lifecycle=Lifecycle(),
         seed=seed,
     )
+
+
+def _certificates(settings: Settings) -> Mapping[str, Path | None]:
+    """The files of certificates that the settings name, by ``families.CERTIFICATES``."""
+    files = certificate_files(settings.store_url.reveal())
+    return {"server": settings.tls_cert, "client_ca": settings.tls_client_ca, **files}
 
 
 def _store_of(settings: Settings) -> KeyStore:

@@ -17,6 +17,7 @@ import structlog
 from backends.errors import StoreUnfit
 from service.manage.actor import OPERATORS, Actor
 from service.observe.admin import AdminServer
+from service.observe.families import SOON
 from service.portal import Portal
 from service.settings import SettingsError, read_policy_file
 
@@ -207,7 +208,11 @@ class Gatekey:
     async def _count_keys(self) -> None:
         while True:
             with contextlib.suppress(Exception):  # the store's health is told elsewhere
-                self.metrics.keys_counted(await self.store.count_keys(now=self.clock.now()))
+                now = self.clock.now()
+                self.metrics.keys_counted(await self.store.count_keys(now=now))
+                moments = [now + time for time in SOON.values()]
+                expiring = await self.store.count_expiring(now=now, until=moments)
+                self.metrics.keys_expiring(dict(zip(SOON, expiring, strict=True)))
             await asyncio.sleep(_COUNT_INTERVAL)
 
     async def _ping(self) -> BaseException | None:

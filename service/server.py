@@ -122,7 +122,8 @@ class _Server(MPServer):
         self.news: SimpleQueue[Birth | Death | int] = SimpleQueue()
         self.on_ready: Callable[[], None] | None = None
         self.failure = ""
-        self._hub = Hub() if settings.worker_count > 1 else None
+        self._hub = Hub(workers=settings.worker_count) if settings.worker_count > 1 else None
+        self._deaths = 0
         self._admin: AdminServer | None = None
         self._drain = settings.drain
         self._failed_starts = 0
@@ -132,7 +133,8 @@ class _Server(MPServer):
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> SupervisedWorker:  # type: ignore[override]  # as MPServer
         ear, voice = multiprocessing.Pipe(duplex=False)
         link = None if self._hub is None else self._hub.link()
-        worker = super()._spawn_worker(idx, target, callback_loader.for_worker(voice, link))
+        deaths = self._deaths if self._hub is None else 0  # one worker alone tells of its predecessors too
+        worker = super()._spawn_worker(idx, target, callback_loader.for_worker(voice, link, deaths=deaths))
         return SupervisedWorker.adopt(worker, ear=ear, voice=voice, link=link, news=self.news)
 
     def _init_shared_socket(self) -> None:
@@ -221,6 +223,9 @@ class _Server(MPServer):
         Where no other worker serves, one that says why it cannot start, or a few that say nothing, end the service.
         """
         exit_code, number = worker.inner.exitcode, worker.idx + 1
+        self._deaths += 1
+        if self._hub is not None:
+            self._hub.deaths = self._deaths
         delay = self._patience.after(worker.idx, served=worker.served)
         if worker.served is not None:
             self._failed_starts = 0

@@ -52,6 +52,7 @@ class Loader:
     """Makes a worker's application, in the worker.
 
     ``voice`` is its way to tell the parent how that went, ``link`` its part in the scrapes of several workers.
+    ``deaths`` is for one that tells of itself alone: how many ended before it.
     """
 
     def __init__(
@@ -62,22 +63,25 @@ class Loader:
         *,
         voice: Connection | None = None,
         link: Link | None = None,
+        deaths: int = 0,
     ) -> None:
         self.settings = settings
         self._seed = seed
         self._interface = interface
         self._voice = voice
         self._link = link
+        self._deaths = deaths
 
-    def for_worker(self, voice: Connection, link: Link | None) -> Loader:
+    def for_worker(self, voice: Connection, link: Link | None, *, deaths: int) -> Loader:
         """The same for one worker, with the settings of now; of several workers none has the port that all share."""
         settings = self.settings if link is None else self.settings.model_copy(update={"admin_listen": None})
-        return Loader(settings, self._seed, self._interface, voice=voice, link=link)
+        return Loader(settings, self._seed, self._interface, voice=voice, link=link, deaths=deaths)
 
     def __call__(self) -> Any:
         """The application, in the form that Granian's interface takes."""
         with self.explained():
             gatekey = build(self.settings, seed=self._seed)
+        gatekey.metrics.supervised(configured=self.settings.worker_count, deaths=self._deaths)
         with self.explained(gatekey):
             return _Front(gatekey, self) if self._interface == "rsgi" else self._wsgi(gatekey)
 

@@ -6,6 +6,7 @@ The number of series is a property of this table and not of the traffic; it stay
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import product
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -16,7 +17,7 @@ from service.auth.reasons import REASONS, Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ROUTES", "SOURCES", "TIMED_ROUTES", "Across", "Family", "families"]
+__all__ = ["CERTIFICATES", "ROUTES", "SOON", "SOURCES", "TIMED_ROUTES", "Across", "Family", "families"]
 
 Kind = Literal["counter", "gauge", "histogram"]
 Across = Literal["sum", "max", "min", "first"]
@@ -51,10 +52,17 @@ SOURCES: Final = {
 }
 """Where the record behind a decision can have come from, by outcome."""
 
-_STATUSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
+SOON: Final = {"7d": timedelta(days=7), "30d": timedelta(days=30)}
+"""In what time keys end that ``gatekey_keys_expiring`` counts, the label ``within``."""
+
+CERTIFICATES: Final = ("server", "client_ca", "store_client", "store_ca")
+"""Files of certificates that settings may name, the label ``certificate``."""
+
+_STATUSES: Final = ("2xx", "3xx", "4xx", "5xx")  # no answer of ours is a 1xx
 _MARGIN: Final = 1.2  # a wait that ends with its time-out is measured a little longer than the time-out
 _WRITE_TIMEOUT: Final = 5.0  # seconds that a store's write may take (contract 5)
-_FAST: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.05)
+_LONG: Final = 1.2  # seconds; parts what is slow from what hangs
+_FAST: Final = (0.00005, 0.0001, 0.00025, 0.001, 0.0025, 0.01, 0.05)
 _RESULTS: Final = {
     "find": ("ok", "not_found", "unavailable", "corrupt", "error"),
     "ping": ("ok", "unavailable", "error"),
@@ -79,15 +87,27 @@ class Family:
     """For a gauge; counters and histograms always add up."""
 
 
-def families(*, store: str, store_timeout: float, request_timeout: float) -> tuple[Family, ...]:
-    """The table for a store's kind; time-outs (seconds) set the last bounds of the histograms."""
+def families(
+    *,
+    store: str,
+    store_timeout: float,
+    request_timeout: float,
+    find_timeout: float = 2.0,
+    certificates: Iterable[str] = (),
+) -> tuple[Family, ...]:
+    """The table for a store's kind and the certificates whose end is known, some of ``CERTIFICATES``.
+
+    Time-outs (seconds) set the last bounds of the histograms; ``find_timeout`` is when a look-up is given up, later than
+    a request's patience, which is ``store_timeout``.
+    """
     return (
         *_decisions(store_timeout),
         *_cache(),
-        *_store(store, store_timeout),
+        *_store(store, store_timeout, find_timeout),
         *_changes(),
         *_log(),
-        *_requests(request_timeout),
+        *_requests(store_timeout, request_timeout),
+        *_processes(tuple(certificates)),
     )
 
 
@@ -159,7 +179,7 @@ def _cache() -> Iterable[Family]:
     )
 
 
-def _store(store: str, store_timeout: float) -> Iterable[Family]:
+def _store(store: str, store_timeout: float, find_timeout: float) -> Iterable[Family]:
     return (
         Family(
             "counter",
@@ -171,10 +191,19 @@ def _store(store: str, store_timeout: float) -> Iterable[Family]:
         Family(
             "histogram",
             "store_operation_duration_seconds",
-            "Time of an operation on the store. Good: well below the store's time-out.",
+            "Time of an operation that the store was asked for (an open breaker asks for none). Good: well below the "
+            "store's time-out.",
             ("store", "operation"),
             tuple((store, operation) for operation in _RESULTS),
-            _bounds(0.0002, 0.001, 0.005, 0.05, store_timeout * _MARGIN, _WRITE_TIMEOUT * 1.1),
+            _bounds(
+                0.001,
+                0.005,
+                0.05,
+                store_timeout * _MARGIN,
+                _LONG,
+                find_timeout * _MARGIN,
+                _WRITE_TIMEOUT * 1.1,
+            ),
         ),
         Family(
             "gauge",
@@ -216,7 +245,7 @@ def _changes() -> Iterable[Family]:
             "histogram",
             "invalidation_delay_seconds",
             "Time from a change to its effect here. Good: below 0.1 s.",
-            buckets=(0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 60),
+            buckets=(0.005, 0.025, 0.1, 0.5, 1, 2.5, 7.8, 60),  # 6.5 s is the bound where announcements are lost
         ),
         Family(
             "gauge",
@@ -230,6 +259,15 @@ def _changes() -> Iterable[Family]:
             "Keys in the store, counted once a minute. Good: no sudden change.",
             ("state",),
             _each("active", "disabled", "revoked", "expired"),
+            across="first",
+        ),
+        Family(
+            "gauge",
+            "keys_expiring",
+            "Active keys that end within this time, counted once a minute. Good: 0 within 7d; whoever needs such a key "
+            "should have a new one by then.",
+            ("within",),
+            _each(*SOON),
             across="first",
         ),
         Family(
@@ -251,6 +289,12 @@ def _log() -> Iterable[Family]:
         ),
         Family(
             "counter",
+            "decision_log_summarized",
+            "Decisions that one line sums up, because one client network was refused too often. Good: near 0; growing "
+            "means a flood.",
+        ),
+        Family(
+            "counter",
             "decision_log_dropped",
             "Decision lines lost. Good: 0; queue_full means that whoever reads the log is too slow.",
             ("reason",),
@@ -260,7 +304,7 @@ def _log() -> Iterable[Family]:
     )
 
 
-def _requests(request_timeout: float) -> Iterable[Family]:
+def _requests(store_timeout: float, request_timeout: float) -> Iterable[Family]:
     return (
         Family(
             "counter",
@@ -297,13 +341,32 @@ def _requests(request_timeout: float) -> Iterable[Family]:
             "Time to answer an HTTP request. Good: doors below 1 ms, pages below 0.1 s.",
             ("route",),
             _each(*TIMED_ROUTES),
-            _bounds(0.001, 0.01, 0.1, 1.05, request_timeout * _MARGIN),
+            _bounds(0.001, 0.01, 0.1, store_timeout * _MARGIN, _LONG, request_timeout * _MARGIN),
         ),
         Family(
             "histogram",
             "loop_lag_seconds",
             "How late the event loop wakes a task. Good: below 10 ms; more means that something blocks the loop.",
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
+            buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 1),
         ),
-        Family("gauge", "workers", "Worker processes behind this scrape. Good: as many as are configured."),
     )
+
+
+def _processes(certificates: tuple[str, ...]) -> Iterable[Family]:
+    yield Family("gauge", "workers", "Worker processes behind this scrape. Good: as many as are configured.")
+    yield Family("gauge", "workers_configured", "Worker processes that there should be.", across="max")
+    yield Family(
+        "counter",
+        "worker_deaths",
+        "Worker processes that ended by themselves or could not start; each is replaced. Good: 0.",
+    )
+    if certificates:
+        yield Family(
+            "gauge",
+            "tls_certificate_expiry_timestamp_seconds",
+            "When the certificates in use end, the first of each file (Unix time). Good: weeks away; a renewed file is in "
+            "use after a restart.",
+            ("certificate",),
+            _each(*certificates),
+            across="min",
+        )

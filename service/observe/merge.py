@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prometheus_client import Metric
@@ -24,6 +25,7 @@ __all__ = ["Head", "Series", "Shape", "Snapshot", "Whole"]
 
 _CUMULATIVE: Final = ("counter", "histogram")
 _WORKERS: Final = "gatekey_workers"
+_NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 _RULES: Final[Mapping[Across, Callable[[float, float], float]]] = {
     "sum": operator.add,
     "max": max,
@@ -89,8 +91,13 @@ class Whole:
             if self._heads[series.family].kind in _CUMULATIVE:
                 self._ended[series] = self._ended.get(series, 0.0) + value
 
-    def merge(self, living: Sequence[Snapshot], *, answered: int) -> list[Metric]:
-        """The families of the whole service. ``living`` begins with whose word counts where only one may count."""
+    def merge(
+        self, living: Sequence[Snapshot], *, answered: int, known: Mapping[str, float] = _NOTHING
+    ) -> list[Metric]:
+        """The families of the whole service. ``living`` begins with whose word counts where only one may count.
+
+        ``known`` is what the parent knows better than its workers: series without labels, by their names.
+        """
         values: dict[Series, float] = {}
         exemplars: dict[Series, Exemplar] = {}
         for snapshot in living:
@@ -103,9 +110,11 @@ class Whole:
                     exemplars[series] = _newest(exemplars.get(series), snapshot.exemplars[place])
         for series, value in self._ended.items():
             values[series] = values.get(series, 0.0) + value
+        for name, value in {_WORKERS: float(answered), **known}.items():
+            family = name.removesuffix("_total")
+            if family in self._heads:
+                values[Series(family, name, ())] = value
         self._never_fall(values)
-        if _WORKERS in self._heads:
-            values[Series(_WORKERS, _WORKERS, ())] = float(answered)
         return self._families(values, exemplars)
 
     def _never_fall(self, values: dict[Series, float]) -> None:

@@ -15,7 +15,7 @@ from service.auth.decision import Source
 from service.auth.reasons import REASONS
 from service.observe.exposition import exposition
 from service.observe.families import ROUTES, families
-from service.observe.process import ProcessCollector
+from service.observe.process import START_TIME, ProcessCollector
 from service.observe.snapshot import Reader
 from service.observe.tally import Movement, Tally
 
@@ -56,7 +56,8 @@ class _Registry(CollectorRegistry):
 class Metrics:
     """``store`` is the store's kind; time-outs are seconds, and set the last bounds of the histograms.
 
-    ``pids`` names the processes whose memory, CPU time and open files are summed up (by default this one).
+    ``certificates`` are those in use and when they end (Unix time), where that is known. ``pids`` names the processes
+    whose memory, CPU time and open files are summed up (by default this one).
     """
 
     def __init__(
@@ -66,21 +67,33 @@ class Metrics:
         version: str,
         revision: str = "",
         store_timeout: float = 0.25,
+        find_timeout: float = 2.0,
         request_timeout: float = 30.0,
+        certificates: Mapping[str, float] | None = None,
         pids: Callable[[], Iterable[int]] | None = None,
     ) -> None:
         self._tally = Tally()
         self.registry = _Registry(self._tally)
-        self._across: dict[str, Across] = {"gatekey_build_info": "first"}
+        self._across: dict[str, Across] = {"gatekey_build_info": "first", START_TIME: "min"}
         self._whole: Callable[[str], tuple[bytes, str]] | None = None
         self._store = store
         self._counters: dict[str, dict[tuple[str, ...], Counter]] = {}
         self._gauges: dict[str, dict[tuple[str, ...], Gauge]] = {}
         self._histograms: dict[str, dict[tuple[str, ...], Histogram]] = {}
-        for family in families(store=store, store_timeout=store_timeout, request_timeout=request_timeout):
+        certificates = certificates or {}
+        for family in families(
+            store=store,
+            store_timeout=store_timeout,
+            find_timeout=find_timeout,
+            request_timeout=request_timeout,
+            certificates=certificates,
+        ):
             self._add(family)
         self._hold_children()
         self._gauges["workers"][()].set(1)
+        self._gauges["workers_configured"][()].set(1)
+        for name, end in certificates.items():
+            self._gauges["tls_certificate_expiry_timestamp_seconds"][name,].set(end)
         build = Gauge(
             "gatekey_build_info",
             "Always 1; the labels say what is running.",
@@ -137,7 +150,7 @@ class Metrics:
             (route, group): Movement(child, timed.get(route))
             for (route, group), child in counters["http_requests"].items()
         }
-        self._groups = {status: f"{status // 100}xx" for status in range(100, 600)}
+        self._groups = {status: f"{status // 100}xx" for status in range(200, 600)}
         self._in_flight = self._gauges["decisions_in_flight"][()]
         self._store_up = self._gauges["store_up"][store,]
 
@@ -154,7 +167,7 @@ class Metrics:
         self._in_flight.inc(change)
 
     def http_request(self, route: str, status: int, seconds: float) -> None:
-        """Count one answered request of a group of ``ROUTES``; a status outside 100 to 599 counts as ``5xx``."""
+        """Count one answered request of a group of ``ROUTES``; a status outside 200 to 599 counts as ``5xx``."""
         self._tally.note(self._requests[route, self._groups.get(status, _SERVER_ERROR)], seconds)
 
     def shed(self, reason: str) -> None:
@@ -210,13 +223,22 @@ class Metrics:
         for state, count in counts.items():
             self._gauges["keys"][state,].set(count)
 
+    def keys_expiring(self, counts: Mapping[str, int]) -> None:
+        """Show the number of active keys that end within each time of ``SOON`` (``7d``, ``30d``)."""
+        for within, count in counts.items():
+            self._gauges["keys_expiring"][within,].set(count)
+
     # -- store --------------------------------------------------------------------------------------------------------
 
-    def store_operation(self, operation: str, result: str, seconds: float) -> None:
-        """Count a finished operation of a group (find, ping, read, write, organizations, barrier) by one of its results."""
+    def store_operation(self, operation: str, result: str, seconds: float | None) -> None:
+        """Count a finished operation of a group (find, ping, read, write, organizations, barrier) by one of its results.
+
+        ``None`` seconds: the store was not asked, and how long that took would make it look quick.
+        """
         counter = self._operations.get((operation, result))
         (counter or self._operations[operation, "error"]).inc()
-        self._operation_durations[operation].observe(seconds)
+        if seconds is not None:
+            self._operation_durations[operation].observe(seconds)
 
     def store_up(self, *, up: bool) -> None:
         """Show whether the store answered when it was last asked."""
@@ -239,6 +261,10 @@ class Metrics:
         """Count decision lines that were written."""
         self._counters["decision_log_lines"][()].inc(count)
 
+    def log_summarized(self, count: int) -> None:
+        """Count decisions whose line went into a summary."""
+        self._counters["decision_log_summarized"][()].inc(count)
+
     def log_dropped(self, reason: str, count: int = 1) -> None:
         """Count decision lines that were lost: ``queue_full``, ``write_error`` or ``encode_error``."""
         self._counters["decision_log_dropped"][reason,].inc(count)
@@ -250,6 +276,11 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """Note how late the loop woke a task."""
         self._histograms["loop_lag_seconds"][()].observe(seconds)
+
+    def supervised(self, *, configured: int, deaths: int) -> None:
+        """Show how many workers there should be, and count those that have ended before this one (where it is the only)."""
+        self._gauges["workers_configured"][()].set(configured)
+        self._counters["worker_deaths"][()].inc(deaths)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return the scrape and its content type: OpenMetrics or text, as ``Accept`` asks (text for an odd one).

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 from collections import deque
@@ -19,6 +20,7 @@ import structlog
 from service.observe.exposition import Unanswered, exposition
 from service.observe.merge import Whole
 from service.observe.peers_wire import MAX_LINE, Link, decode_shape, decode_snapshot, write_page
+from service.observe.process import START_TIME, started_at
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -38,9 +40,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Hub:
-    """Serves from the start on, until ``close``."""
+    """Serves from the start on, until ``close``; ``workers`` is how many there should be."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, workers: int) -> None:
+        self.deaths = 0
+        """Workers that have ended by themselves or could not start; whoever replaces them counts."""
+        self._configured = workers
+        started = started_at(os.getpid())
+        self._started = {} if started is None else {START_TIME: started}
         self._whole = Whole()
         self._workers: list[_Worker] = []  # the one that has served longest first
         self._door, self._entrance = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -140,7 +147,15 @@ class Hub:
         silent = [worker for worker, answer in asked.items() if not answer.done()]
         answered = [worker for worker in self._workers if worker not in silent]
         living = [worker.last for worker in (*answered, *silent)]
-        families = self._whole.merge(living, answered=len(answered))
+        families = self._whole.merge(
+            living,
+            answered=len(answered),
+            known={
+                "gatekey_workers_configured": float(self._configured),
+                "gatekey_worker_deaths_total": float(self.deaths),
+                **self._started,
+            },
+        )
         if not families:
             raise Unanswered("no worker has said anything yet")
         return exposition(_Collected(families), accept)

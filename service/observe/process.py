@@ -1,4 +1,4 @@
-"""Memory, CPU time and open files of processes, read at each scrape.
+"""Memory, CPU time, open files and the start of processes, read at each scrape.
 
 Each figure is left out where the system does not tell it (no ``/proc``); none is ever made up.
 """
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-__all__ = ["ProcessCollector"]
+__all__ = ["START_TIME", "ProcessCollector", "started_at"]
+
+START_TIME: Final = "gatekey_process_start_time_seconds"
 
 _PROC: Final = Path("/proc")
 _UTIME: Final = 11  # index of utime after the command's closing bracket in /proc/<pid>/stat, stime follows (proc(5))
+_STARTTIME: Final = 19  # likewise, in ticks since the machine's start
 
 
 class ProcessCollector(Collector):
@@ -31,7 +34,7 @@ class ProcessCollector(Collector):
         self._proc = proc
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the three families, those of them that can be read."""
+        """Yield the four families, those of them that can be read."""
         figures = [figure for pid in self._pids() if (figure := self._read(pid)) is not None]
         if not figures:
             times = os.times()
@@ -52,15 +55,38 @@ class ProcessCollector(Collector):
                 "Open files and sockets. Good: flat.",
                 value=sum(files for _, _, files in figures),
             )
+        starts = [start for pid in self._pids() if (start := started_at(pid, proc=self._proc)) is not None]
+        if starts:
+            yield GaugeMetricFamily(
+                START_TIME,
+                "When the service began, or its only worker (Unix time). Good: changes when you restart it, and only then.",
+                value=min(starts),
+            )
 
     def _read(self, pid: int) -> tuple[float, int, int] | None:
         """CPU seconds, bytes of memory and open files; ``None`` for a process that is gone."""
         folder = self._proc / str(pid)
         try:
-            fields = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            fields = _fields(folder)
             pages = int((folder / "statm").read_text(encoding="ascii").split()[1])
             files = len(os.listdir(folder / "fd"))  # noqa: PTH208 - names only, and no Path object for each
         except OSError:
             return None
         ticks = int(fields[_UTIME]) + int(fields[_UTIME + 1])
         return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"), files
+
+
+def started_at(pid: int, *, proc: Path = _PROC) -> float | None:
+    """When a process began (Unix time); ``None`` for one that is gone, or where the system does not tell."""
+    try:
+        ticks = int(_fields(proc / str(pid))[_STARTTIME])
+        lines = (proc / "stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    boot = next((int(line.split()[1]) for line in lines if line.startswith("btime ")), None)
+    return None if boot is None else boot + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _fields(folder: Path) -> list[str]:
+    """Of ``/proc/<pid>/stat``, those after the command, which may hold anything."""
+    return (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

@@ -7,10 +7,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from backends.contract import EVERY_KEY
-from backends.errors import Conflict, NotFound, StoreCorrupt, StoreUnavailable, VersionConflict
+from backends.errors import Conflict, NotFound, StoreCorrupt, StoreNotAsked, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping
+    from collections.abc import Awaitable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from backends.contract import ChangeListener, KeyStore
@@ -42,9 +42,12 @@ class ObservedStore:
 
     async def _observed(self, operation: str, call: Awaitable[_Result]) -> _Result:
         started = perf_counter()
-        result = "error"
+        result, asked = "error", True
         try:
             value = await call
+        except StoreNotAsked:
+            result, asked = "unavailable", False
+            raise
         except (StoreUnavailable, CancelledError):  # whoever cancels has waited for as long as it would
             result = "unavailable"
             raise
@@ -61,7 +64,7 @@ class ObservedStore:
             result = "not_found" if value is None and operation == "find" else "ok"
             return value
         finally:
-            self._metrics.store_operation(operation, result, perf_counter() - started)
+            self._metrics.store_operation(operation, result, perf_counter() - started if asked else None)
 
     @property
     def journal(self) -> Journal:
@@ -104,6 +107,10 @@ class ObservedStore:
     async def count_keys(self, *, now: datetime) -> Mapping[str, int]:
         """See the contract."""
         return await self._observed("read", self._inner.count_keys(now=now))
+
+    async def count_expiring(self, *, now: datetime, until: Sequence[datetime]) -> tuple[int, ...]:
+        """See the contract."""
+        return await self._observed("read", self._inner.count_expiring(now=now, until=until))
 
     async def add(self, record: KeyRecord) -> None:
         """See the contract."""

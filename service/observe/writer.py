@@ -180,7 +180,7 @@ class LineWriter:
         """Write the lines that wait now, in batches of whole lines."""
         marks: list[_Mark] = []
         batch: list[bytes] = []
-        size = decisions = 0
+        size = decisions = summarized = 0
         for _ in range(len(self._queue)):
             item = self._queue.popleft()
             if isinstance(item, _Mark):
@@ -188,6 +188,7 @@ class LineWriter:
                 continue
             if isinstance(item, DecisionLine):
                 if self._floods is not None and self._floods.swallows(item):
+                    summarized += 1
                     continue
                 line, is_decision = item.line, 1
             else:
@@ -200,6 +201,8 @@ class LineWriter:
             decisions += is_decision
         if batch:
             self._write_batch(batch, decisions)
+        if summarized and self._metrics is not None:
+            self._metrics.log_summarized(summarized)
         return marks
 
     def _write_batch(self, batch: list[bytes], decisions: int) -> None:

@@ -134,7 +134,8 @@ def test_what_must_wake_somebody_is_there() -> None:
         for name in (
             "Down", "Absent", "ErrorBudgetBurn", "StoreDown", "StoreErrors", "StorePoolSaturated", "BreakerOpen",
             "InvalidationLinkDown", "RevocationSlow", "StaleAnswers", "LogLinesDropped", "KnownKeyDenials", "KeyGuessing",
-            "TrafficVanished", "CacheThrash", "VersionSkew", "WorkerMissing", "SeriesBudget", "Watchdog",
+            "TrafficVanished", "CacheThrash", "KeysExpiring", "CertificateExpiring", "VersionSkew", "WorkerMissing",
+            "WorkersDying", "SeriesBudget", "Watchdog",
         )
     }  # fmt: skip
 

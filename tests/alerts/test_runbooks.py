@@ -11,9 +11,9 @@ import click
 import pytest
 
 from service.cli import main
-from service.observe.metrics import Metrics
 from service.settings import SETTINGS
 from tests.support.alerts import RUNBOOKS, alert_names, alerts, ids, promtool, rules
+from tests.support.dashboards import exported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +22,7 @@ PAGES: Final = sorted(RUNBOOKS.glob("Gatekey*.md"))
 INDEX: Final = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
 SECTIONS: Final = ["What it means", "How to see it", "First look", "Mitigation", "How to know that it is over"]
 LOGS: Final = (RUNBOOKS.parent / "logs.md").read_text(encoding="utf-8")
-EXPORTED: Final = {
-    sample.name for family in Metrics(store="memory", version="1").registry.collect() for sample in family.samples
-}
+EXPORTED: Final = set(exported())
 SCRAPED: Final = {"up", "scrape_samples_post_metric_relabeling", "ALERTS"}
 OWN_LINES: Final = {
     "error_type",

@@ -16,6 +16,7 @@ from backends.errors import (
     StoreClosed,
     StoreCorrupt,
     StoreError,
+    StoreNotAsked,
     StoreNotReady,
     StoreUnavailable,
     StoreUnfit,
@@ -199,7 +200,7 @@ async def test_fifty_callers_while_it_is_half_open_are_one_probe(
     await inner.arrived("ping")
     assert store.breaker_state is HALF_OPEN
     results = await asyncio.gather(*(store.find("one") for _ in range(50)), return_exceptions=True)
-    assert {type(result) for result in results} == {StoreUnavailable}
+    assert {type(result) for result in results} == {StoreNotAsked}
     assert inner.calls == {**before, "ping": 1}
     inner.error = None
     inner.release()

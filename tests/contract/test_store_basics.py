@@ -288,6 +288,26 @@ async def test_keys_are_counted_by_state(store: KeyStore) -> None:
     assert dict(await store.count_keys(now=START)) == {"active": 3, "disabled": 1, "revoked": 2, "expired": 0}
 
 
+async def test_keys_that_end_soon_are_counted(store: KeyStore) -> None:
+    """Active ones whose time is over after now, not at it, and at each moment at the latest; in the order of the moments."""
+    keys: dict[str, dict[str, Any]] = {
+        "a": {},
+        "b": {"expires_at": START},
+        "c": {"expires_at": in_seconds(0.000001)},
+        "d": {"expires_at": in_seconds(60)},
+        "e": {"expires_at": in_seconds(60.000001)},
+        "f": {"expires_at": in_seconds(30), "state": KeyState.DISABLED},
+        "g": {"expires_at": in_seconds(30), "state": KeyState.REVOKED},
+    }
+    assert await store.count_expiring(now=START, until=[LATER, LATER]) == (0, 0)
+    for name, fields in keys.items():
+        await store.add(make_key(name, **fields))
+    assert await store.count_expiring(now=START, until=[LATER]) == (2,)
+    assert await store.count_expiring(now=START, until=[in_seconds(60.000001), START, LATER]) == (3, 0, 2)
+    assert await store.count_expiring(now=LATER, until=[START, in_seconds(61)]) == (0, 1)
+    assert await store.count_expiring(now=START, until=[]) == ()
+
+
 async def test_an_open_store_answers_a_ping(store: KeyStore) -> None:
     """Its marker is there."""
     await store.ping()

@@ -247,6 +247,13 @@ class StoreMachine(RuleBasedStateMachine):
             counts["expired" if is_over and record.state is KeyState.ACTIVE else record.state] += 1
         assert dict(self.runner.run(self.store.count_keys(now=now))) == counts
 
+    @rule(now=TIMES, until=st.lists(TIMES, max_size=3))
+    def count_expiring(self, now: Any, until: Any) -> None:
+        active = [record for record in self.model.keys.values() if record.state is KeyState.ACTIVE]
+        ends = [record.expires_at for record in active if record.expires_at is not None and record.expires_at > now]
+        expected = tuple(sum(end <= moment for end in ends) for moment in until)
+        assert self.runner.run(self.store.count_expiring(now=now, until=until)) == expected
+
     @invariant()
     def every_look_up_agrees(self) -> None:
         async def found() -> list[FoundKey | None]:

@@ -14,9 +14,10 @@ from service.auth.decision import AccessRequest, Decision, Door, Source
 from service.auth.domains import parse_target
 from service.auth.reasons import FLOOD_REASONS, REASONS, Outcome, Reason
 from service.observe.decision_log import DecisionLog
-from service.observe.families import families
+from service.observe.families import CERTIFICATES, families
 from service.observe.floods import THRESHOLD, WINDOW
 from service.observe.lines import MAX_LINE
+from service.observe.metrics import Metrics
 from service.observe.process import ProcessCollector
 from service.observe.writer import _INTERVAL, _MAX_QUEUED, LineWriter
 from tests.support.clock import FakeClock
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     from service.observe.families import Family
 
 DOCS = Path(__file__).parents[2] / "docs"
+DESIGN = (DOCS.parent / "DESIGN.md").read_text(encoding="utf-8")
 METRICS = (DOCS / "metrics.md").read_text(encoding="utf-8")
 LOGS = (DOCS / "logs.md").read_text(encoding="utf-8")
-FAMILIES = families(store="memory", store_timeout=0.25, request_timeout=30)
+FAMILIES = families(store="memory", store_timeout=0.25, request_timeout=30, certificates=CERTIFICATES)
 
 
 def cells(text: str) -> dict[str, list[str]]:
@@ -73,6 +75,22 @@ def test_no_metric_is_documented_that_does_not_exist() -> None:
     process = {f"{f.name}_total" if f.type == "counter" else f.name for f in ProcessCollector().collect()}
     documented = {name for name in cells(METRICS) if name.startswith("gatekey_")}
     assert documented == known | process | {"gatekey_build_info"}
+
+
+def test_the_budget_of_series_is_spent_as_the_design_says() -> None:
+    """Row by row, the rest, the sum, and the sum with certificates."""
+    budget = DESIGN.partition("## The budget of series")[2].partition("\n## ")[0]
+    plain = {family.name: len(family.samples) for family in Metrics(store="memory", version="1").registry.collect()}
+    told: dict[str, int] = {}
+    for names, counts in re.findall(r"^\| (`.+`) \| ([\d +]+) \|", budget, re.MULTILINE):
+        families_of_row = [f"gatekey_{name.strip(' `').removesuffix('_total')}" for name in names.split(",")]
+        told |= dict(zip(families_of_row, map(int, counts.split("+")), strict=True))
+    assert told == {name: plain[name] for name in told}
+    rest = {name: number for name, number in plain.items() if name not in told}
+    assert f"| the other {len(rest)} | {sum(rest.values())} | at most {max(rest.values())} each |" in budget
+    whole = sum(plain.values())
+    assert f"{whole} are used, and {whole + len(CERTIFICATES)} where" in budget
+    assert whole + len(CERTIFICATES) <= 500
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -7,14 +7,16 @@ import signal
 import sys
 from collections import Counter
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from service.observe.process import started_at
 from tests.support.each_worker import each_worker
 from tests.support.plugin_store import environment
-from tests.support.processes import KEY, at_door, children, get, is_running, serving, status
+from tests.support.processes import KEY, at_door, children, get, is_running, replaced, serving, status
 from tests.support.servers import (
     GatekeyServer,
     Process,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WORKERS = 3
+START_TIME = "gatekey_process_start_time_seconds"
 
 
 class Fleet:
@@ -120,6 +123,44 @@ def test_a_killed_worker_takes_nothing_out_of_the_sums(tmp_path: Path) -> None:
             wait_until(running.whole, "it is replaced")
         running.ask(5)
         assert running.decisions() == 25
+
+
+def test_the_parent_tells_how_many_workers_there_should_be_and_how_many_died(tmp_path: Path) -> None:
+    """A worker that is replaced at once is in no scrape missing, and yet its death is counted; the service's age stays."""
+    with fleet(tmp_path) as running:
+        before = running.told()
+        assert before[START_TIME,] == pytest.approx(started_at(running.server.pid), abs=0.001)
+        for deaths in (1, 2):
+            replaced(running.server, children(running.server.pid)[-1])
+            wait_until(running.whole, "it is replaced")
+            after = running.told()
+            assert after["gatekey_worker_deaths_total",] == deaths
+            assert after["gatekey_workers_configured",] == WORKERS
+            assert after[START_TIME,] == before[START_TIME,]
+        assert before["gatekey_worker_deaths_total",] == 0
+
+
+def test_one_worker_alone_tells_of_those_before_it(tmp_path: Path) -> None:
+    """Its own counters begin at 0 with each; its start is its own. The keys that end soon are counted with the others."""
+    soon, later = (datetime.now(UTC) + timedelta(days=days) for days in (3, 20))
+    keys = tmp_path / "keys.jsonl"
+    lines = [key_line("key-one"), *(key_line(f"{end:%d}", expires_at=end.isoformat()) for end in (soon, later))]
+    keys.write_bytes(b"".join(lines))
+    with serving("--import", str(keys)) as server:
+
+        def told() -> dict[tuple[str, ...], float]:
+            return numbers(get(server.port, "/metrics").body)
+
+        begun = told()
+        assert (begun["gatekey_worker_deaths_total",], begun["gatekey_workers_configured",]) == (0, 1)
+        for deaths in (1, 2):
+            replaced(server, children(server.pid)[0])
+            after = told()
+            assert after["gatekey_worker_deaths_total",] == deaths
+            assert after[START_TIME,] > begun[START_TIME,]
+        wait_until(lambda: told()["gatekey_keys", "active"] == 3, "the keys were counted")
+        wait_until(lambda: told()["gatekey_keys_expiring", "30d"] == 2, "and those that end soon")
+        assert told()["gatekey_keys_expiring", "7d"] == 1
 
 
 def test_a_worker_that_is_ended_politely_hands_its_counts_over(tmp_path: Path) -> None:

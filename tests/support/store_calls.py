@@ -31,6 +31,7 @@ READS: dict[str, Callable[[KeyStore], Awaitable[object]]] = {
     "list_keys": lambda store: store.list_keys(),
     "list_keys, filtered": lambda store: store.list_keys(where=KeyFilter(name="x", last_used_before=START)),
     "count_keys": lambda store: store.count_keys(now=START),
+    "count_expiring": lambda store: store.count_expiring(now=START, until=[SOON]),
     "get_organization": lambda store: store.get_organization("acme"),
     "list_organizations": lambda store: store.list_organizations(),
     "journal.usage": lambda store: store.journal.usage("key_one", since=START, until=SOON),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.auth.decision import Decision, Source
 from service.auth.reasons import REASONS
-from service.observe.families import ROUTES, families
+from service.observe.families import CERTIFICATES, ROUTES, SOON, families
 from service.observe.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -53,7 +53,15 @@ CONTRACT: dict[str, tuple[str, tuple[str, ...]]] = {
     "gatekey_process_cpu_seconds_total": ("counter", ()),
     "gatekey_process_open_fds": ("gauge", ()),
 }
-BEYOND_CONTRACT = {"gatekey_shadow_decisions_total"}  # the mark of shadow mode
+BEYOND_CONTRACT = {
+    "gatekey_shadow_decisions_total",  # the mark of shadow mode
+    "gatekey_keys_expiring",  # somebody can be told before a customer is refused
+    "gatekey_workers_configured",  # what gatekey_workers should be
+    "gatekey_worker_deaths_total",  # a worker that is replaced at once is never seen missing
+    "gatekey_decision_log_summarized_total",  # decisions = lines + summarized + dropped
+    "gatekey_process_start_time_seconds",
+}
+CERTIFICATE_ENDS = "gatekey_tls_certificate_expiry_timestamp_seconds"  # likewise, where there are any
 
 STATUSES = range(95, 605)
 
@@ -86,11 +94,14 @@ def move_everything(metrics: Metrics) -> None:
     for route, status in itertools.product(ROUTES, STATUSES):
         metrics.http_request(route, status, 0.1)
     for operation, result in itertools.product(
-        ("find", "ping", "read", "write", "organizations"),
+        ("find", "ping", "read", "write", "organizations", "barrier"),
         ("ok", "not_found", "conflict", "unavailable", "corrupt", "error"),
     ):
         metrics.store_operation(operation, result, 0.1)
     metrics.keys_counted({"active": 1, "disabled": 2, "revoked": 3, "expired": 4})
+    metrics.keys_expiring(dict.fromkeys(SOON, 5))
+    metrics.supervised(configured=4, deaths=2)
+    metrics.log_summarized(3)
     metrics.store_up(up=True)
     metrics.invalidation_delay(0.1)
     metrics.loop_lag(0.1)
@@ -114,11 +125,28 @@ def test_there_is_no_metric_beside_the_contract() -> None:
 
 def test_a_target_has_at_most_500_series_and_traffic_adds_none() -> None:
     """The number of series is fixed when the process starts."""
-    metrics = Metrics(store="postgresql", version="1.2.3", revision="abc", store_timeout=0.7, request_timeout=12)
+    metrics = Metrics(
+        store="postgresql",
+        version="1.2.3",
+        revision="abc",
+        store_timeout=0.7,
+        request_timeout=12,
+        certificates=dict.fromkeys(CERTIFICATES, 1.0),
+    )
     before = series(metrics)
     move_everything(metrics)
     assert series(metrics) == before
     assert len(before) <= 500
+
+
+def test_certificates_are_told_where_any_is_known() -> None:
+    """Each by its name with its end; without any there is not even the name of the metric."""
+    family = collected(Metrics(store="memory", version="1", certificates={"server": 2e9, "store_ca": 3e9}))[
+        CERTIFICATE_ENDS
+    ]
+    told = {sample.labels["certificate"]: sample.value for sample in family.samples}
+    assert told == {"server": 2e9, "store_ca": 3e9}
+    assert CERTIFICATE_ENDS not in FAMILIES
 
 
 def test_there_is_no_created_series() -> None:
@@ -145,13 +173,20 @@ def test_every_series_of_decisions_and_of_the_store_is_there_at_zero() -> None:
     assert ("gatekey_decision_duration_seconds_count", "deny", "negative") in found
 
 
-@given(store_timeout=st.floats(0.001, 120), request_timeout=st.floats(0.5, 600))
+@given(store_timeout=st.floats(0.001, 120), find_timeout=st.floats(2, 240), request_timeout=st.floats(0.5, 600))
 @settings(max_examples=50)
-def test_buckets_are_few_and_reach_just_above_every_time_out(store_timeout: float, request_timeout: float) -> None:
+def test_buckets_are_few_and_reach_just_above_every_time_out(
+    store_timeout: float, find_timeout: float, request_timeout: float
+) -> None:
     """A wait that ends with its time-out falls into a bucket of its own, so that no quantile is a fiction."""
     by_name = {
         family.name: family
-        for family in families(store="memory", store_timeout=store_timeout, request_timeout=request_timeout)
+        for family in families(
+            store="memory",
+            store_timeout=store_timeout,
+            find_timeout=find_timeout,
+            request_timeout=request_timeout,
+        )
     }
     for family in by_name.values():
         assert len(family.buckets) + 1 <= 14  # and +Inf
@@ -159,8 +194,21 @@ def test_buckets_are_few_and_reach_just_above_every_time_out(store_timeout: floa
     for name, time_out in (
         ("decision_duration_seconds", store_timeout),
         ("store_operation_duration_seconds", store_timeout),
+        ("store_operation_duration_seconds", find_timeout),
         ("store_operation_duration_seconds", 5.0),
+        ("http_request_duration_seconds", store_timeout),
         ("http_request_duration_seconds", request_timeout),
     ):
         assert any(time_out < bound <= time_out * 1.25 for bound in by_name[name].buckets), (name, time_out)
     assert by_name["decision_duration_seconds"].buckets[0] == 0.00005
+
+
+@pytest.mark.parametrize("name", ["store_operation_duration_seconds", "http_request_duration_seconds"])
+def test_what_takes_a_second_is_told_from_what_hangs(name: str) -> None:
+    """A store that answers after 1 s must not read like one that answers after 5 s, nor a page like its time-out."""
+    (family,) = (
+        family for family in families(store="memory", store_timeout=0.25, request_timeout=30) if family.name == name
+    )
+    above = min(bound for bound in family.buckets if bound >= 1)
+    below = max(bound for bound in family.buckets if bound < 1)
+    assert (below, above) == (0.3, 1.2)

@@ -89,6 +89,7 @@ def test_metrics_stay_exact_in_a_flood(make_logged: Callable[..., LoggedLines], 
     text = logged.metrics.render("")[0].decode().splitlines()
     assert 'gatekey_decisions_total{outcome="deny",reason="unknown_key"} 250.0' in text
     assert "gatekey_decision_log_lines_total 100.0" in text
+    assert "gatekey_decision_log_summarized_total 150.0" in text
     assert 'gatekey_decision_log_dropped_total{reason="queue_full"} 0.0' in text
 
 

@@ -97,8 +97,8 @@ def test_a_decision_in_shadow_mode_is_an_allow_and_a_mark(metrics: Metrics, reas
 
 @pytest.mark.parametrize(
     ("status", "group"),
-    [(100, "1xx"), (200, "2xx"), (302, "3xx"), (404, "4xx"), (499, "4xx"), (503, "5xx"), (599, "5xx")]
-    + [(odd, "5xx") for odd in (-1, 0, 99, 600, 999, 10**9)],
+    [(200, "2xx"), (302, "3xx"), (404, "4xx"), (499, "4xx"), (503, "5xx"), (599, "5xx")]
+    + [(odd, "5xx") for odd in (-1, 0, 99, 100, 199, 600, 999, 10**9)],
 )
 def test_a_status_counts_in_its_class_and_an_impossible_one_as_an_error(
     metrics: Metrics, status: int, group: str
@@ -129,6 +129,10 @@ SINGLE: dict[str, tuple[Callable[[Metrics], object], str, tuple[tuple[str, str],
     "delay": (lambda m: m.invalidation_delay(0.1), "gatekey_invalidation_delay_seconds_count", (), 1),
     "event": (lambda m: m.key_event("imported", 7), "gatekey_key_events_total", (("event", "imported"),), 7),
     "keys": (lambda m: m.keys_counted({"active": 9}), "gatekey_keys", (("state", "active"),), 9),
+    "expiring": (lambda m: m.keys_expiring({"7d": 3}), "gatekey_keys_expiring", (("within", "7d"),), 3),
+    "summarized": (lambda m: m.log_summarized(6), "gatekey_decision_log_summarized_total", (), 6),
+    "workers": (lambda m: m.supervised(configured=4, deaths=0), "gatekey_workers_configured", (), 3),
+    "deaths": (lambda m: m.supervised(configured=1, deaths=2), "gatekey_worker_deaths_total", (), 2),
     "shed": (lambda m: m.shed("bridge"), "gatekey_shed_total", (("reason", "bridge"),), 1),
     "limit": (lambda m: m.rate_limit("limited"), "gatekey_rate_limit_total", (("result", "limited"),), 1),
     "login": (lambda m: m.login("failure"), "gatekey_logins_total", (("outcome", "failure"),), 1),
@@ -167,6 +171,13 @@ def test_a_result_that_an_operation_cannot_have_counts_as_its_error(metrics: Met
     changes = moved(metrics, lambda: metrics.store_operation("ping", "corrupt", 0.1))
     labels = (("store", "memory"), ("operation", "ping"), ("result", "error"))
     assert changes[("gatekey_store_operations_total", labels)] == 1
+
+
+def test_what_the_store_was_not_asked_is_counted_without_a_duration(metrics: Metrics) -> None:
+    """It took no time, and would make a store that is down look quick."""
+    changes = moved(metrics, lambda: metrics.store_operation("find", "unavailable", None))
+    labels = (("store", "memory"), ("operation", "find"), ("result", "unavailable"))
+    assert changes == {("gatekey_store_operations_total", labels): 1}
 
 
 def test_the_pool_and_the_cache_are_read_at_the_scrape(metrics: Metrics) -> None:

@@ -14,7 +14,7 @@ from prometheus_client.samples import Exemplar
 from service.auth.decision import Decision, Source
 from service.auth.reasons import Reason
 from service.observe.exposition import exposition
-from service.observe.families import families
+from service.observe.families import CERTIFICATES, families
 from service.observe.merge import Head, Series, Shape, Snapshot, Whole
 from service.observe.metrics import Metrics
 from service.observe.peers_wire import decode_shape, decode_snapshot, encode_shape, encode_snapshot
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 METRICS = Metrics(store="memory", version="1")
 SHAPE = METRICS.reader().shape
-TABLE = families(store="memory", store_timeout=0.25, request_timeout=30)
+TABLE = families(store="memory", store_timeout=0.25, request_timeout=30, certificates=CERTIFICATES)
 
 
 def one_series(kind: str, across: Across = "sum", *, name: str = "gatekey_thing") -> Shape:
@@ -112,6 +112,8 @@ def test_the_number_of_workers_is_that_of_those_who_answered() -> None:
         ("invalidation_link_up", "min"),
         ("store_breaker_state", "max"),
         ("keys", "first"),
+        ("keys_expiring", "first"),
+        ("tls_certificate_expiry_timestamp_seconds", "min"),
         ("cache_entries", "sum"),
         ("cache_entries_max", "sum"),
         ("decisions_in_flight", "sum"),
@@ -123,6 +125,30 @@ def test_the_number_of_workers_is_that_of_those_who_answered() -> None:
 def test_the_table_says_how_gauges_go_together(name: str, across: str) -> None:
     """One worker that lost the store is seen, and what is used and its maximum are of the same workers."""
     assert {family.across for family in TABLE if family.name == name} == {across}
+
+
+def test_what_the_parent_knows_stands_above_what_workers_say() -> None:
+    """Deaths that no worker saw, the start of the whole service; what no worker has a name for is not made up."""
+    known = {
+        "gatekey_workers_configured": 4.0,
+        "gatekey_worker_deaths_total": 7.0,
+        "gatekey_process_start_time_seconds": 123.5,
+        "gatekey_no_such_thing": 1.0,
+    }
+    told = values_of(Whole().merge([METRICS.reader().read()] * 3, answered=3, known=known))
+    assert {name: told.get((name,)) for name in known} == {**known, "gatekey_no_such_thing": None}
+    assert told["gatekey_workers",] == 3
+
+
+def test_the_start_is_that_of_the_worker_that_has_lived_longest() -> None:
+    """Where the parent's is not known."""
+    reader = METRICS.reader()
+    first, second = reader.read(), reader.read()
+    place = [series.name for series in reader.shape.series].index("gatekey_process_start_time_seconds")
+    later = [*second.values]
+    later[place] = (first.values[place] or 0) + 60
+    told = values_of(Whole().merge([Snapshot(shape=reader.shape, values=later), first], answered=2))
+    assert told["gatekey_process_start_time_seconds",] == first.values[place]
 
 
 def test_build_info_stays_one() -> None:

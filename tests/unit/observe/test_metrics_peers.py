@@ -56,7 +56,7 @@ class Worker:
 @contextlib.contextmanager
 def service(*, speaking: int = 3, silent: int = 0) -> Iterator[tuple[Hub, list[Worker]]]:
     """A parent and its workers, all of which it knows; those who speak come first."""
-    hub = Hub()
+    hub = Hub(workers=3)
     workers = [Worker(hub, silent=index >= speaking) for index in range(speaking + silent)]
     try:
         wait_until(lambda: told(hub).get("gatekey_things_total") == len(workers), "the parent knows all workers")
@@ -175,7 +175,7 @@ def test_many_scrapes_at_once_are_all_answered() -> None:
 
 def test_before_any_worker_has_spoken_there_is_no_scrape() -> None:
     """An empty page would look like a service that has forgotten everything; the parent's own port says 503."""
-    hub = Hub()
+    hub = Hub(workers=3)
     admin = AdminServer("127.0.0.1", 0, hub)
     try:
         with pytest.raises(Unanswered):

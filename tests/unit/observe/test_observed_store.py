@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backends.breaker import BreakerState
 from backends.errors import (
     Conflict,
     NotFound,
@@ -16,6 +17,7 @@ from backends.errors import (
     StoreUnavailable,
     VersionConflict,
 )
+from backends.guard import GuardedStore
 from backends.records import KeyState
 from service.observe.metrics import Metrics
 from service.observe.store import ObservedStore
@@ -64,6 +66,7 @@ CALLS: dict[str, tuple[Callable[[KeyStore], Awaitable[object]], tuple[str, str]]
     "get": (lambda s: s.get("key_key-one"), ("read", "ok")),
     "list": (lambda s: s.list_keys(), ("read", "ok")),
     "count": (lambda s: s.count_keys(now=START), ("read", "ok")),
+    "count expiring": (lambda s: s.count_expiring(now=START, until=[START]), ("read", "ok")),
     "add": (lambda s: s.add(make_key("key-two")), ("write", "ok")),
     "add many": (lambda s: s.add_many([], [make_key("key-two")]), ("write", "ok")),
     "replace": (lambda s: s.replace(make_key(name="new"), expected_version=1), ("write", "ok")),
@@ -141,3 +144,19 @@ async def test_a_refused_operation_is_no_failure_of_the_store(
     with pytest.raises(error):
         await call(ObservedStore(inner, metrics))
     assert counted(metrics) == {expected: 1}
+
+
+async def test_what_an_open_breaker_refuses_is_counted_but_not_timed(inner: GatedStore, metrics: Metrics) -> None:
+    """Refusals take no time at all: among the durations a store that is down would be the quickest of all."""
+    guarded = GuardedStore(inner)
+    observed = ObservedStore(guarded, metrics)
+    inner.error = StoreUnavailable("x")
+    asked, refused = 5, 3
+    for _ in range(asked + refused):
+        with pytest.raises(StoreUnavailable):
+            await observed.find("key-one")
+    assert guarded.breaker_state is not BreakerState.CLOSED
+    assert len(inner.finds) == asked
+    assert counted(metrics) == {("find", "unavailable"): asked + refused}
+    assert timed(metrics, "find") == asked
+    await guarded.close()
