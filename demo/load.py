@@ -28,7 +28,7 @@ _TIMEOUT: Final = 5.0  # seconds that an answer may take
 _MANAGED: Final = 5.0  # seconds between two changes of a key
 _TOLD: Final = 60.0  # seconds between two lines about what was answered
 _FRESH: Final = 10.0  # seconds without an answer after which it is not healthy
-_MIX: Final = {"known": 90, "none": 3, "unknown": 3, "wrong secret": 2, "refused": 2}  # in a hundred
+_MIX: Final = {"known": 85, "none": 4, "unknown": 4, "wrong secret": 4, "refused": 3}  # in a hundred
 _REFUSED: Final = ("globex-expired", "initech-stopped")
 
 
@@ -73,7 +73,7 @@ def guess() -> dict[str, str]:
 
 
 def _next(keys: Mapping[str, str], known: Sequence[str]) -> dict[str, str]:
-    """Nine of ten requests carry a key that passes."""
+    """Most requests carry a key that passes."""
     (kind,) = random.choices(tuple(_MIX), weights=tuple(_MIX.values()))  # noqa: S311 - what comes next is no secret
     name = random.choice(_REFUSED if kind == "refused" else known)  # noqa: S311 - likewise
     if kind == "none":
