@@ -164,6 +164,7 @@ def prometheus(places: Places, program: str) -> Part:
         f"--storage.tsdb.path={places.folder}/prometheus",
         "--storage.tsdb.retention.time=1d",
         "--enable-feature=exemplar-storage",
+        "--rules.alert.resend-delay=10s",  # the first ones are dropped: Alertmanager is found some seconds after the start
         f"--web.listen-address={places.at('prometheus')}",
         "--log.level=warn",
     ]

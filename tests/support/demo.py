@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import stat
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -25,7 +24,6 @@ from tests.support.servers import DEADLINE, ROOT, Process, clean_environment, wa
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["Demo", "command", "missing", "need_demo", "new_folder", "running_demo"]
 
@@ -120,23 +118,22 @@ class Demo(Process):
         )
 
 
-def new_folder(within: Path) -> Path:
-    """Not there yet, in one that everybody may enter: root's Postgres runs as nobody."""
-    for parent in (within, *within.parents):
-        if os.geteuid() == 0 and not parent.stat().st_mode & stat.S_IXOTH:
-            parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
-    return within / "demo"
+@contextmanager
+def new_folder() -> Iterator[Path]:
+    """Not there yet, in one that everybody may enter, as pytest's are not: root's Postgres runs as nobody."""
+    with tempfile.TemporaryDirectory(prefix="gatekey-demo-") as within:
+        Path(within).chmod(0o711)
+        yield Path(within, "demo")
 
 
 @contextmanager
-def running_demo(within: Path) -> Iterator[Demo]:
+def running_demo() -> Iterator[Demo]:
     """Ready; at the end its exit status must be 0."""
-    folder = new_folder(within)
-    demo = Demo(folder)
-    try:
-        demo.wait_ready()
-        yield demo
-    finally:
-        code = demo.stop(deadline=60)
-        shutil.rmtree(folder, ignore_errors=True)  # where the test has failed before the demo removed it
+    with new_folder() as folder:
+        demo = Demo(folder)
+        try:
+            demo.wait_ready()
+            yield demo
+        finally:
+            code = demo.stop(deadline=60)
     assert code == 0, demo.lines

@@ -30,10 +30,10 @@ SITES = ["site", "valkey-site"]
 
 
 @pytest.fixture(scope="module")
-def demo(require_all: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:  # noqa: FBT001 - a fixture
+def demo(require_all: bool) -> Iterator[Demo]:  # noqa: FBT001 - a fixture
     """One for all tests that leave it as it was."""
     need_demo(require_all=require_all)
-    with running_demo(tmp_path_factory.mktemp("demo")) as running:
+    with running_demo() as running:
         yield running
 
 
@@ -71,7 +71,7 @@ def test_alerts_reach_alertmanager_with_links_into_the_demo(demo: Demo) -> None:
             alert["annotations"]["runbook_url"] for alert in json.loads(demo.page("alertmanager", "/api/v2/alerts"))
         ]
 
-    wait_until(runbooks, "an alert arrives")
+    wait_until(runbooks, "an alert arrives", deadline=60)
     assert f"{demo.addresses['docs']}/runbooks/GatekeyWatchdog.md" in runbooks()
     shown = demo.page("docs", "/runbooks/GatekeyWatchdog.md")
     assert shown == (ROOT / "docs/runbooks/GatekeyWatchdog.md").read_text(encoding="utf-8")
@@ -169,10 +169,10 @@ def test_a_second_demo_says_that_one_runs(demo: Demo) -> None:
     assert demo.ask(api_key="demo-key", secret=DEMO_SECRET).status == 200
 
 
-def test_sigterm_leaves_no_process_and_no_file(require_all: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a fixture
+def test_sigterm_leaves_no_process_and_no_file(require_all: bool) -> None:  # noqa: FBT001 - a fixture
     """Nor a secret in what was logged until then."""
     need_demo(require_all=require_all)
-    with running_demo(tmp_path) as demo:
+    with running_demo() as demo:
         processes = demo.processes()
         ports = [int(address.rpartition(":")[2]) for name, address in _pages(demo).items()]
         assert len(processes) >= 10
@@ -191,18 +191,19 @@ def _pages(demo: Demo) -> dict[str, str]:
     return {name: address.removesuffix("/orders") for name, address in demo.addresses.items() if name != "logs"}
 
 
-def test_a_signal_during_the_start_leaves_nothing_either(require_all: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a fixture
+def test_a_signal_during_the_start_leaves_nothing_either(require_all: bool) -> None:  # noqa: FBT001 - a fixture
     """As soon as the first part runs."""
     need_demo(require_all=require_all)
-    demo = Demo(new_folder(tmp_path))
-    try:
-        wait_until((demo.folder / "logs/postgres.log").exists, "Postgres is started")
-        wait_until(lambda: read(demo.folder).processes, "it is noted")
-        processes = demo.processes()
-    finally:
-        assert demo.stop(signal.SIGINT, deadline=60) == 0
-    assert not any(map(is_running, processes))
-    assert not demo.folder.exists()
+    with new_folder() as folder:
+        demo = Demo(folder)
+        try:
+            wait_until((folder / "logs/postgres.log").exists, "Postgres is started")
+            wait_until(lambda: read(folder).processes, "it is noted")
+            processes = demo.processes()
+        finally:
+            assert demo.stop(signal.SIGINT, deadline=60) == 0
+        assert not any(map(is_running, processes))
+        assert not folder.exists()
     assert not demo.lines
 
 

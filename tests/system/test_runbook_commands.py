@@ -26,10 +26,10 @@ def commands(page: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def demo(require_all: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:  # noqa: FBT001 - a fixture
+def demo(require_all: bool) -> Iterator[Demo]:  # noqa: FBT001 - a fixture
     """One for all pages: no command breaks anything that another needs."""
     need_demo(require_all=require_all)
-    with running_demo(tmp_path_factory.mktemp("demo")) as running:
+    with running_demo() as running:
         yield running
 
 
