@@ -17,13 +17,16 @@ $(shell rm -f $(VENV)/.made)
 endif
 endif
 
-.PHONY: help serve test test-all lint typecheck imports dashboards pictures faults bench profile lock clean setup setup-dev setup-bench
+.PHONY: help serve demo test test-all lint typecheck imports dashboards pictures faults bench profile lock clean setup setup-dev setup-bench
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 serve: setup ## Run the service with a demo key (Ctrl-C ends it)
 	@exec $(BIN)/python -m service serve --demo $(ARGS)
+
+demo: setup-dev ## Run the whole stack to look at: two stores, proxy, load, Prometheus (ARGS=--help; Ctrl-C ends it)
+	@exec $(BIN)/python -m demo $(ARGS)
 
 test: setup-dev ## Run the whole test suite on all processors (ARGS="-k name" for a part, JOBS=0 for one)
 	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --dist loadfile $(ARGS)

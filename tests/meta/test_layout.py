@@ -56,8 +56,9 @@ def texts() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     "name",
-    ["service", "backends", "dashboards", "tests", "deploy/proxies", "docs", "requirements", "Dockerfile", "Makefile",
-     "pyproject.toml", "README.md", "DESIGN.md", "CHANGELOG.md", "gatekey.example.toml", ".ci/run"],
+    ["service", "backends", "dashboards", "demo", "tests", "deploy/proxies", "deploy/demo", "docs", "requirements",
+     "Dockerfile", "compose.yaml", "Makefile", "pyproject.toml", "README.md", "DESIGN.md", "CHANGELOG.md",
+     "gatekey.example.toml", ".ci/run"],
 )  # fmt: skip
 def test_what_people_look_for_is_there(name: str) -> None:
     """At the top of the repository, under the usual name, with something in it."""

