@@ -34,6 +34,8 @@ LONG: Final = 120.0
 _ATTEMPTS: Final = 3
 _IDLE: Final = 300.0  # seconds after which a connection that nobody uses is given back
 _CLOSING: Final = 1.0  # seconds that running statements have when the store closes
+_ENDED_WHILE_MADE: Final = (asyncpg.ConnectionDoesNotExistError, asyncpg.AdminShutdownError)
+"""Without a word, or terminated by an administrator."""
 
 T = TypeVar("T")
 
@@ -193,7 +195,7 @@ class _Job:
                 await pool.expire_connections()
             return True
         # A connection that ends while it is made was accepted: that is another matter than a server that refuses.
-        was_there = self._connected or isinstance(error, asyncpg.ConnectionDoesNotExistError)
+        was_there = self._connected or isinstance(error, _ENDED_WHILE_MADE)
         return is_undone(error) or (was_there and is_lost(error) and not (self._writes and self._begun))
 
     async def _attempt(self, pool: Any) -> Any:

@@ -5,10 +5,11 @@ Tracebacks never show local variables: they hold whatever a client presented. Lo
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import orjson
 import structlog
@@ -21,7 +22,7 @@ from service.observe.text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from structlog.typing import EventDict, Processor
+    from structlog.typing import EventDict, ExcInfo, Processor
 
     from service.observe.writer import LineWriter
 
@@ -82,11 +83,24 @@ def _readable_and_no_request(record: logging.LogRecord) -> bool:
 
 def _rendering(*, console: bool, color: bool) -> Sequence[Processor]:
     if console:
-        return [
-            structlog.dev.ConsoleRenderer(colors=color, exception_formatter=structlog.dev.plain_traceback),
-        ]
+        return [_obeyed_by_no_terminal, structlog.dev.ConsoleRenderer(colors=color, exception_formatter=_traceback)]
     transformer = ExceptionDictTransformer(show_locals=False, max_frames=_MAX_FRAMES)
     return [structlog.processors.ExceptionRenderer(transformer), structlog.processors.JSONRenderer(_dumps_text)]
+
+
+def _obeyed_by_no_terminal(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    """A message or a field may hold what a client sent, and the renderer escapes only some of it."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value, MAX_LINE)
+    return event
+
+
+def _traceback(out: TextIO, error: ExcInfo) -> None:
+    """As the interpreter prints it, without local variables; what the exception says moves no cursor."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    out.write("\n".join(printable(line, MAX_LINE) for line in text.getvalue().split("\n")))
 
 
 def _dumps_text(event: EventDict, **_: Any) -> str:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import os
 import warnings
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import asyncpg.pool  # type: ignore[import-untyped]  # the driver comes without types
+import granian.log
 import pytest
+import redis.asyncio.cluster
 import structlog
 
 from service.auth.secret import Secret
+from service.observe.lines import MAX_LINE
 from service.observe.logs import configure_logging
+from service.observe.writer import LineWriter
 from tests.support import leaks
 from tests.support.keys import SECRET
 
@@ -81,6 +89,48 @@ def test_a_record_of_a_library_has_the_same_shape(configured: LoggedLines) -> No
     (event,) = configured.events
     assert event.pop("timestamp").endswith("Z")
     assert event == {"level": "warning", "logger": "some.library", "event": "connection 7 lost"}
+
+
+def asyncio_says() -> None:
+    """As for a task whose end nobody asked for."""
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_exception_handler({"message": "said", "exception": LookupError("of a task")})
+
+    asyncio.run(main())
+
+
+FOREIGN: dict[str, tuple[Callable[[], object], dict[str, str]]] = {
+    "asyncio": (asyncio_says, {"level": "error", "logger": "asyncio", "event": "said"}),
+    "asyncpg": (
+        lambda: asyncpg.pool.logger.warning("said by %s", "the pool"),
+        {"level": "warning", "logger": "asyncpg.pool", "event": "said by the pool"},
+    ),
+    "redis": (
+        lambda: redis.asyncio.cluster.logger.error("said"),
+        {"level": "error", "logger": "redis.asyncio.cluster", "event": "said"},
+    ),
+    "Granian": (
+        lambda: granian.log.logger.error("said"),
+        {"level": "error", "logger": "_granian", "event": "said"},
+    ),
+    "Granian's access log": (
+        lambda: granian.log.access_logger.warning("said"),
+        {"level": "warning", "logger": "granian.access", "event": "said"},
+    ),
+}
+
+
+@pytest.mark.parametrize("library", FOREIGN)
+def test_what_a_library_says_by_its_own_logger_has_the_service_s_shape(configured: LoggedLines, library: str) -> None:
+    """The fields of the service's own events, in one JSON object on one line; a traceback is a field too."""
+    say, expected = FOREIGN[library]
+    say()
+    (event,) = configured.events
+    assert event.pop("timestamp").endswith("Z")
+    raised = [exception["exc_type"] for exception in event.pop("exception", [])]
+    assert event == expected
+    assert raised == (["LookupError"] if library == "asyncio" else [])
 
 
 def test_flasks_development_server_says_what_matters_in_plain_text(configured: LoggedLines) -> None:
@@ -267,3 +317,43 @@ def test_the_console_form_is_for_people(logged: LoggedLines) -> None:
     assert "said" in text
     assert "\x1b" not in text
     leaks.check(text, "the console log")
+
+
+def test_a_terminal_gets_colours_and_nothing_that_it_would_obey(logged: LoggedLines) -> None:
+    """Own and foreign words are coloured; what a client wrote into a message moves no cursor and makes no second line."""
+    terminal, its_end = os.openpty()
+    with closing(os.fdopen(terminal, "rb", buffering=0)), closing(os.fdopen(its_end, "wb", buffering=0)):
+        configure_logging(logged.writer, console=True, level="info", fd=its_end)
+    structlog.get_logger("here").warning("own", text="\x1b[2J")
+    logging.getLogger("there").warning("sent: %s", "\x1b[2J\nforged")
+    structlog.get_logger("here").error("failed", exc_info=LookupError("\x1b[2J"))
+    text = b"".join(logged.lines).decode()
+    assert "\x1b[33m" in text.partition("own")[0]
+    assert "\x1b[33m" in text.partition("own")[2].partition("sent: ")[0]
+    assert "\x1b[2J" not in text
+    assert text.count("\\x1b[2J") == 3
+    assert "sent: \\x1b[2J\\nforged" in text
+
+
+def test_nobody_who_logs_waits_for_a_slow_reader() -> None:
+    """Own and foreign words beyond what the queue holds are lost and said, as decisions are."""
+    reading, writing = os.pipe()
+    writer = LineWriter(writing, max_queued=100)
+    configure_logging(writer, console=False, level="info")
+    said = 2 * (100 + 64 * 1024 // MAX_LINE)
+    for number in range(said):  # returns although nobody reads, or this test never ends
+        structlog.get_logger("own").info("said", number=number, text="x" * 3_500)
+        logging.getLogger("foreign").warning("said %s", "x" * 3_500)
+        assert len(writer) <= 100
+    written: list[dict[str, Any]] = []
+    dropped = 0
+    with closing(os.fdopen(reading, "rb")) as pipe:
+        while len(written) + dropped < 2 * said:
+            line = json.loads(pipe.readline())
+            dropped += line["count"] if line["event"] == "log.lines_dropped" else 0
+            written += [line] if line["event"].startswith("said") else []
+        assert writer.close()
+        os.close(writing)
+        assert pipe.read() == b""
+    assert dropped > 0
+    assert {line["logger"] for line in written} == {"own", "foreign"}
