@@ -108,6 +108,8 @@ class Gatekey:
 
         A store that is down is waited for; raises ``StoreUnfit`` where somebody must change it before it can serve.
         """
+        if self.observer.tracing is not None:
+            self.observer.tracing.start()
         await self.store.open()
         if self._seed is not None:
             await self.manager.load(_STARTER, self._seed)
@@ -147,6 +149,8 @@ class Gatekey:
         await self._closed("background", self._background.flush())
         await self._closed("cache", self.cache.close())
         await self._closed("store", self.store.close())
+        if self.observer.tracing is not None:
+            self.observer.tracing.close()
         self.writer.flush()
 
     async def _closed(self, what: str, closing: Coroutine[Any, Any, None]) -> None:

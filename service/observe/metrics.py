@@ -7,9 +7,11 @@ look-up in a dictionary and one note for ``service.observe.tally``.
 from __future__ import annotations
 
 import platform
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.samples import Exemplar
 
 from service.auth.decision import Source
 from service.auth.reasons import REASONS
@@ -148,6 +150,13 @@ class Metrics:
         self._tally.note(self._decisions[decision.reason, decision.source], decision.duration)
         if decision.shadowed is not None:
             self._tally.note(self._shadow[decision.shadowed])
+
+    def exemplify(self, decision: Decision, trace_id: str, at: float) -> None:
+        """Let the bucket of this decision's duration name its trace, for whoever reads OpenMetrics; ``at`` is wall time."""
+        histogram = self._decisions[decision.reason, decision.source].histogram
+        if histogram is not None:
+            bucket = histogram._buckets[bisect_left(histogram._upper_bounds, decision.duration)]  # noqa: SLF001 - as ``service.observe.tally``
+            bucket.set_exemplar(Exemplar({"trace_id": trace_id}, decision.duration, at))
 
     def waiting(self, change: int) -> None:
         """Count a decision that began (1) or ended (-1) waiting for the store."""
