@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -20,7 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from service.observe.trace_settings import BATCH, QUEUE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
@@ -98,9 +99,9 @@ class TraceExport:
     """Of one process. Nothing is connected and no thread runs before ``start``."""
 
     def __init__(self, version: str) -> None:
-        self._exporter: SpanExporter = OTLPSpanExporter()
-        self._provider = TracerProvider(resource=_resource(version), shutdown_on_exit=False)
         self._ledger = Ledger(_number(QUEUE))
+        self._exporter = _Told(OTLPSpanExporter(), self._ledger)
+        self._provider = TracerProvider(resource=_resource(version), shutdown_on_exit=False)
         self._starting = threading.Lock()
         self._processor: SpanProcessor | None = None
         self.tracer = self._provider.get_tracer("gatekey", version)
@@ -114,7 +115,7 @@ class TraceExport:
         with self._starting:
             if self._processor is None:
                 batches = BatchSpanProcessor(
-                    _Told(self._exporter, self._ledger),
+                    self._exporter,
                     max_queue_size=_number(QUEUE),
                     max_export_batch_size=_number(BATCH),
                 )
@@ -129,7 +130,7 @@ class TraceExport:
         ending.start()
         ending.join(_CLOSE_LIMIT)
         if ending.is_alive():
-            self._exporter.shutdown()  # no further try
+            self._exporter.shutdown()
         self._ledger.close()
 
 
@@ -150,26 +151,40 @@ class _Bounded(SpanProcessor):
 
 
 class _Told(SpanExporter):
-    """An exporter whose successes and failures are booked."""
+    """An exporter whose successes and failures are booked, and which says nothing by itself."""
 
     def __init__(self, inner: SpanExporter, ledger: Ledger) -> None:
         self._inner = inner
         self._ledger = ledger
+        self._ended = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """See ``SpanExporter``; on the thread that sends."""
         result = SpanExportResult.FAILURE
-        _own.exporting = True
-        try:
-            result = self._inner.export(spans)
-        finally:
-            _own.exporting = False
-            self._ledger.done(len(spans), sent=result is SpanExportResult.SUCCESS)
+        with _quiet():
+            try:
+                result = self._inner.export(spans)
+            except Exception as error:  # noqa: BLE001 - whatever it is costs these spans and nothing else
+                _log.debug("traces_not_sent", error_type=type(error).__name__)
+        self._ledger.done(len(spans), sent=result is SpanExportResult.SUCCESS)
         return result
 
     def shutdown(self) -> None:
-        """See ``SpanExporter``."""
-        self._inner.shutdown()
+        """No further try; again it does nothing."""
+        if not self._ended:
+            self._ended = True
+            with _quiet():
+                self._inner.shutdown()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the exporter says in this thread meanwhile is said by the ledger."""
+    _own.exporting = True
+    try:
+        yield
+    finally:
+        _own.exporting = False
 
 
 def _not_ours(_: logging.LogRecord) -> bool:
