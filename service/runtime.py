@@ -108,8 +108,6 @@ class Gatekey:
 
         A store that is down is waited for; raises ``StoreUnfit`` where somebody must change it before it can serve.
         """
-        if self.observer.tracing is not None:
-            self.observer.tracing.start()
         await self.store.open()
         if self._seed is not None:
             await self.manager.load(_STARTER, self._seed)

@@ -96,7 +96,7 @@ class Ledger:
 
 
 class TraceExport:
-    """Of one process. Nothing is connected and no thread runs before ``start``."""
+    """Of one process. No thread runs before ``start``, which the first decision calls: after any fork."""
 
     def __init__(self, version: str) -> None:
         self._ledger = Ledger(_number(QUEUE))

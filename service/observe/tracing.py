@@ -1,13 +1,12 @@
 """A span for each decision and each call of the store that it caused, from the same ``Decision`` as its series and line.
 
-What a span may hold is an allow-list of closed sets: no key, no text of a client. On Granian's loop all requests share
-one context (``contextvars``), so whose call it is goes by tasks of their own and never by that one.
+What a span may hold is an allow-list of closed sets: no key, no text of a client. Whose call it is goes by the context
+(``contextvars``), of which Granian and Flask give each request, or its thread, one of its own.
 """
 
 from __future__ import annotations
 
-import asyncio
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import structlog
@@ -60,12 +59,8 @@ class _TracedAuthenticator(Authenticator):
 
     async def decide_uncached(self, request: AccessRequest) -> Decision:
         """See ``Authenticator``."""
-        deciding = super().decide_uncached(request)
-        if request.span is None:
-            return await deciding
-        context = copy_context()
-        context.run(_current.set, request.span)
-        return await asyncio.get_running_loop().create_task(deciding, context=context)
+        _current.set(request.span)
+        return await super().decide_uncached(request)
 
 
 class Tracing:
@@ -84,10 +79,6 @@ class Tracing:
         self._clock = clock
         self._is_policy = is_policy
         self._failures: set[str] = set()
-
-    def start(self) -> None:
-        """Begin to send, in the process that decides; else the first decision does."""
-        self._export.start()
 
     def close(self) -> None:
         """Send what waits, within a bounded time."""
@@ -172,8 +163,8 @@ class Tracing:
         _current.set(span)
 
     @staticmethod
-    def leave() -> None:
-        """Another request begins in this thread."""
+    def leave(_: BaseException | None = None) -> None:
+        """The request is over, and its thread has others before it."""
         _current.set(None)
 
     def _failed(self, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Many misses at once on Granian's loop, where all requests share one context: each look-up is in its own decision's trace."""
+"""Many misses at once on Granian's loop: each look-up is in its own decision's trace."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _trace(number: int) -> str:
 def test_each_look_up_lies_below_the_decision_that_asked_for_it(
     port: int, store: FaultyStore, collector: Receiver
 ) -> None:
-    """Also of those that had to wait for a turn; and nothing of them is left in the context that they share."""
+    """Also of those that had to wait for a turn, which somebody else's end gave them."""
     store.hang()
     with ExitStack() as stack:
         connections = [stack.enter_context(RawConnection(port)) for _ in range(MANY)]

@@ -204,8 +204,11 @@ def test_the_operator_chooses_the_sampler(
         at_door(found.port, [*KEY, header, ("X-Request-Id", "asked")])
         line = line_of(found, "asked")
         assert ("span_id" in line) == bool(sent)
+        at_door(found.port, [*KEY, ("X-Request-Id", "a-root")])
+        line = line_of(found, "a-root")
+        assert bool(line["trace_id"]) == ("span_id" in line), "a trace that nobody has is named nowhere"
     named = [span for span in collector.spans if span.resource["service.name"] == sampler]
-    assert sum(span.name == "auth.decision" for span in named) == sent
+    assert sum(span.trace_id == TRACE and span.name == "auth.decision" for span in named) == sent
 
 
 @pytest.mark.parametrize("interface", ["rsgi", "wsgi"])
