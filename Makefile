@@ -65,7 +65,7 @@ profile: setup-bench ## Where a decision's time goes: a flame graph and a table 
 	@$(BIN)/python -m benchmarks.bench.profiler $(CHOSEN)
 
 lock: setup-dev ## Pin every dependency again, with hashes
-	for name in build runtime dev programs bench; do \
+	for name in build runtime otel dev programs bench; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-strip-extras \
 	    --custom-compile-command "make lock" --upgrade requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 

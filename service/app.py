@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from service.auth.clock import Clock
     from service.auth.keyfile import Seed
     from service.auth.peppers import Peppers
+    from service.observe.tracing import Tracing
     from service.settings import Settings
 
 __all__ = ["Management", "build", "create_app", "management"]
@@ -95,7 +96,9 @@ def build(
     guarded = GuardedStore(inner, find_timeout=find_timeout)
     metrics.watch_pool(lambda: inner.connections)
     metrics.watch_breaker(lambda: float(guarded.breaker_state))
-    observed = ObservedStore(guarded, metrics)
+    policies = PolicyBook(settings.policies)
+    tracing = _tracing(metrics, clock, policies) if settings.traces else None
+    observed = ObservedStore(guarded, metrics, tracing=tracing)
     cache = KeyCache(
         observed,
         clock=clock,
@@ -106,7 +109,7 @@ def build(
         stale_if_error=settings.cache_stale_if_error,
     )
     metrics.watch_cache(lambda: float(len(cache)), settings.cache_max_entries, cache.link_is_up)
-    authenticator = Authenticator(
+    authenticator = (Authenticator if tracing is None else tracing.authenticator)(
         cache,
         peppers=peppers,
         clock=clock,
@@ -124,8 +127,7 @@ def build(
         ),
         clock=clock,
     )
-    observer = Observer(metrics, decision_log, clock=clock, on_use=background.used)
-    policies = PolicyBook(settings.policies)
+    observer = Observer(metrics, decision_log, clock=clock, on_use=background.used, tracing=tracing)
     proxies = TrustedProxies(settings.trusted_proxies)
     next_urls = NextUrls(
         secret_key,
@@ -172,6 +174,16 @@ def _certificates(settings: Settings) -> Mapping[str, Path | None]:
     """The files of certificates that the settings name, by ``families.CERTIFICATES``."""
     files = certificate_files(settings.store_url.reveal())
     return {"server": settings.tls_cert, "client_ca": settings.tls_client_ca, **files}
+
+
+def _tracing(metrics: Metrics, clock: Clock, policies: PolicyBook) -> Tracing:
+    """Imported only where it is wanted: it needs the extra ``otel``, and costs every process its memory."""
+    from service.observe.trace_export import TraceExport
+    from service.observe.tracing import Tracing
+
+    return Tracing(
+        TraceExport(__version__), metrics=metrics, clock=clock, is_policy=lambda name: policies.find(name) is not None
+    )
 
 
 def _store_of(settings: Settings) -> KeyStore:

@@ -148,6 +148,8 @@ class Gatekey:
         await self._closed("background", self._background.flush())
         await self._closed("cache", self.cache.close())
         await self._closed("store", self.store.close())
+        if self.observer.tracing is not None:
+            self.observer.tracing.close()
         self.writer.flush()
 
     async def _closed(self, what: str, closing: Coroutine[Any, Any, None]) -> None:

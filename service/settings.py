@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from service import setting_types as types
 from service.auth.peppers import Peppers
 from service.auth.secret import Secret
+from service.observe.trace_settings import trace_problems
 from service.policies import Policy
 from service.setting_sources import config_path, read_document, read_values, variable
 
@@ -92,6 +93,7 @@ class Settings(BaseModel):
         BeforeValidator(types.choice("debug", "info", "warning", "error", "critical")),
     ] = "info"
     log_summarize: Annotated[bool, BeforeValidator(types.switch)] = True
+    traces: Annotated[bool, BeforeValidator(types.switch)] = False
 
     policies: dict[str, Policy] = Field(default_factory=lambda: {"default": Policy(name="default")}, exclude=True)
     config_path: Path | None = Field(default=None, exclude=True)
@@ -143,6 +145,8 @@ def load_settings(environ: Mapping[str, str] | None = None, *, schemes: Collecti
     settings = _validated(values, problems)
     if schemes is not None and _scheme(settings.store_url) not in schemes:
         problems.append(f"GATEKEY_STORE_URL: there is no store for this scheme; known: {', '.join(sorted(schemes))}")
+    if settings.traces:
+        problems += trace_problems(environ)
     if problems:
         raise SettingsError(problems)
     made: dict[str, Any] = {"policies": policies, "config_path": path}

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from service.auth.credentials import Credentials
     from service.auth.domains import Target
     from service.auth.loaded import LoadedKey
+    from service.observe.tracing import DecisionSpan
 
 __all__ = ["AccessRequest", "Decision", "Door", "Source"]
 
@@ -54,6 +55,7 @@ class AccessRequest:
         "policy",
         "request_id",
         "required_scopes",
+        "span",
         "started",
         "target",
         "trace_id",
@@ -100,6 +102,8 @@ class AccessRequest:
         self.user_agent = user_agent
         self.request_id = request_id
         self.trace_id = trace_id
+        self.span: DecisionSpan | None = None
+        """Set where traces are on, before anything is decided."""
 
 
 class Decision:

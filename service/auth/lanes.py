@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ __all__ = ["Lane", "Load"]
 class Load:
     """One look-up, from its place in the queue to its end."""
 
-    __slots__ = ("api_key", "given_up", "has_begun", "lane", "limit", "task", "waiters", "wanted")
+    __slots__ = ("api_key", "context", "given_up", "has_begun", "lane", "limit", "task", "waiters", "wanted")
 
     task: asyncio.Task[None]
     limit: asyncio.TimerHandle
@@ -28,6 +29,8 @@ class Load:
     def __init__(self, api_key: str, lane: Lane) -> None:
         self.api_key = api_key
         self.lane = lane
+        self.context = copy_context()
+        """Of whoever asked first: the turn may be given in somebody else's."""
         self.waiters: set[asyncio.Future[CacheEntry | Exception | None]] = set()
         self.wanted = False
         """Also where nobody waits: it is for those who come later."""

@@ -171,7 +171,7 @@ class Loads:
         self._running.add(load)
         load.lane.running += 1
         load.has_begun = True
-        load.task = loop.create_task(self._run(load), name="gatekey-load")
+        load.task = loop.create_task(self._run(load), name="gatekey-load", context=load.context)
         load.limit = loop.call_later(LOAD_LIMIT, self._give_up, load)
 
     async def _run(self, load: Load) -> None:

@@ -191,7 +191,7 @@ class _Visit:
         credentials: object = Reason.MISSING_CREDENTIALS
         if policy is not None:
             credentials, self._presented = credentials_of(raw, policy.credentials)
-        return AccessRequest(
+        request = AccessRequest(
             credentials=credentials,  # type: ignore[arg-type]  # object only until the line above
             target=None if context is None else context.target,
             door=_DOORS[self._call.kind],
@@ -207,6 +207,10 @@ class _Visit:
             request_id=request_id_for(raw.header("x-request-id")),
             trace_id=trace_id_of(raw.header("traceparent")),
         )
+        tracing = self._doors.observer.tracing
+        if tracing is not None:
+            tracing.begin(request, raw.header("traceparent"))
+        return request
 
     def _is_passing_preflight(self) -> bool:
         """A CORS preflight carries no credentials by its nature; a policy may let it through, without identity."""
@@ -229,6 +233,8 @@ class _Visit:
             answer = Answer(200, [("x-request-id", request.request_id), *_COMMON, *identity])
             if key is not None and decision.used_previous:
                 answer.headers += rotation_headers(key)
+            if request.span is not None:
+                answer.headers.append(("traceparent", request.span.traceparent))
         elif self._call.kind is DoorKind.NGINX:
             answer = self._denied_for_nginx(decision)
         else:

@@ -88,7 +88,9 @@ class DecisionLog:
         key, reason = decision.key, decision.reason
         who = self._stranger(request) if key is None else _known(key.organization_id, key.key_id, limit)
         store_ms = f"{decision.store_seconds * 1000:.4f}" if decision.store_seconds else "0.0"
-        mode = _shadow(decision) if decision.in_shadow else ""
+        rest = _shadow(decision) if decision.in_shadow else ""
+        if request.span is not None and request.span.sampled:
+            rest = f',"span_id":"{request.span.span_id}"{rest}'
         path = request.path.partition("?")[0] if "?" in request.path else request.path
         return (
             f'{{"timestamp":"{timestamp(self._clock.wall())}",{_HEADS[reason, key is not None]}'
@@ -96,7 +98,7 @@ class DecisionLog:
             f"{who}{_where(_domain(request.target), request.client_ip[:_TEXT], request.method[:_TEXT], limit)}"
             f'"path":{_text(path, limit)},"status":{status},"duration_ms":{decision.duration * 1000:.4f},'
             f'"store_ms":{store_ms},{_how(request.user_agent[:_AGENT], request.policy[:_TEXT], request.door, limit)}'
-            f'"request_id":"{request.request_id}","trace_id":"{request.trace_id}"{mode}}}\n'
+            f'"request_id":"{request.request_id}","trace_id":"{request.trace_id}"{rest}}}\n'
         ).encode()
 
     def _stranger(self, request: AccessRequest) -> str:

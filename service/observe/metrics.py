@@ -7,9 +7,11 @@ look-up in a dictionary and one note for ``service.observe.tally``.
 from __future__ import annotations
 
 import platform
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.samples import Exemplar
 
 from service.auth.decision import Source
 from service.auth.reasons import REASONS
@@ -140,10 +142,10 @@ class Metrics:
         self._lookups = {values[0]: Movement(child) for values, child in counters["cache_lookups"].items()}
         self._evictions = _by_value(counters["cache_evictions"])
         self._coalesced = counters["cache_coalesced"][()]
-        self._operations = {(key[1], key[2]): child for key, child in counters["store_operations"].items()}
-        self._operation_durations = {
-            key[1]: child for key, child in histograms["store_operation_duration_seconds"].items()
-        }
+        durations = {key[1]: child for key, child in histograms["store_operation_duration_seconds"].items()}
+        operations = counters["store_operations"].items()
+        self._operations = {key[1:]: Movement(child, durations[key[1]]) for key, child in operations}
+        self._refusals = {key[1:]: Movement(child) for key, child in operations}
         self._invalidations = _by_value(counters["invalidations"])
         timed = {key[0]: child for key, child in histograms["http_request_duration_seconds"].items()}
         self._requests = {
@@ -161,6 +163,13 @@ class Metrics:
         self._tally.note(self._decisions[decision.reason, decision.source], decision.duration)
         if decision.shadowed is not None:
             self._tally.note(self._shadow[decision.shadowed])
+
+    def exemplify(self, decision: Decision, trace_id: str, at: float) -> None:
+        """Let the bucket of this decision's duration name its trace, for whoever reads OpenMetrics; ``at`` is wall time."""
+        histogram = self._decisions[decision.reason, decision.source].histogram
+        if histogram is not None:
+            bucket = histogram._buckets[bisect_left(histogram._upper_bounds, decision.duration)]  # noqa: SLF001 - as ``service.observe.tally``
+            bucket.set_exemplar(Exemplar({"trace_id": trace_id}, decision.duration, at))
 
     def waiting(self, change: int) -> None:
         """Count a decision that began (1) or ended (-1) waiting for the store."""
@@ -235,10 +244,9 @@ class Metrics:
 
         ``None`` seconds: the store was not asked, and how long that took would make it look quick.
         """
-        counter = self._operations.get((operation, result))
-        (counter or self._operations[operation, "error"]).inc()
-        if seconds is not None:
-            self._operation_durations[operation].observe(seconds)
+        movements = self._refusals if seconds is None else self._operations
+        movement = movements.get((operation, result)) or movements[operation, "error"]
+        self._tally.note(movement, seconds or 0.0)
 
     def store_up(self, *, up: bool) -> None:
         """Show whether the store answered when it was last asked."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from service.auth.decision import AccessRequest, Decision
     from service.observe.decision_log import DecisionLog
     from service.observe.metrics import Metrics
+    from service.observe.tracing import Tracing
 
 __all__ = ["Observer"]
 
@@ -25,6 +26,7 @@ class Observer:
     """Counts and logs. It never raises: a decision that was made is answered, whatever happens to its line.
 
     ``on_use`` is told of every use of a key that was allowed (not of what only shadow mode let through).
+    ``tracing`` is there where traces are on.
     """
 
     def __init__(
@@ -34,7 +36,9 @@ class Observer:
         *,
         clock: Clock,
         on_use: Callable[[AccessRequest, Decision], None] | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self.tracing = tracing
         self._metrics = metrics
         self._log = log
         self._clock = clock
@@ -49,6 +53,8 @@ class Observer:
             if decision.reason is Reason.OK and self._on_use is not None:
                 self._on_use(request, decision)
             self._log.write(request, decision, status)
+            if self.tracing is not None and request.span is not None:
+                self.tracing.decided(request, decision, status)
         except Exception as error:  # noqa: BLE001 - see the class
             self._failed(type(error).__name__)
 

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Final
 
-__all__ = ["request_id_for", "trace_id_of"]
+__all__ = ["parent_of", "request_id_for", "trace_id_of"]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT: Final = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
@@ -27,3 +27,11 @@ def trace_id_of(traceparent: str | None) -> str:
     if match is None or (match[1] == "00" and match[3] is not None):  # only a later version may append to it
         return ""
     return match[2]
+
+
+def parent_of(traceparent: str | None) -> tuple[str, str, int] | None:
+    """Return trace id, span id and flags of a ``traceparent`` header, ``None`` when there is no valid one."""
+    if not traceparent or not trace_id_of(traceparent):
+        return None
+    _, trace_id, span_id, flags = traceparent.split("-")[:4]
+    return trace_id, span_id, int(flags, 16)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SecretHash,
     )
     from service.observe.metrics import Metrics
+    from service.observe.tracing import Tracing
 
 __all__ = ["ObservedStore"]
 
@@ -35,9 +36,10 @@ _Result = TypeVar("_Result")
 class ObservedStore:
     """See ``backends.contract.KeyStore``; every operation moves one series of ``gatekey_store_operations_total``."""
 
-    def __init__(self, inner: KeyStore, metrics: Metrics) -> None:
+    def __init__(self, inner: KeyStore, metrics: Metrics, *, tracing: Tracing | None = None) -> None:
         self._inner = inner
         self._metrics = metrics
+        self._tracing = tracing
         self.name = inner.name
 
     async def _observed(self, operation: str, call: Awaitable[_Result]) -> _Result:
@@ -64,7 +66,10 @@ class ObservedStore:
             result = "not_found" if value is None and operation == "find" else "ok"
             return value
         finally:
-            self._metrics.store_operation(operation, result, perf_counter() - started if asked else None)
+            seconds = perf_counter() - started
+            self._metrics.store_operation(operation, result, seconds if asked else None)
+            if asked and self._tracing is not None:
+                self._tracing.store_call(self.name, operation, result, seconds)
 
     @property
     def journal(self) -> Journal:

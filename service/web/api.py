@@ -63,7 +63,7 @@ async def verify() -> Response:
 
 def _question(gatekey: Gatekey, body: VerifyRequest) -> AccessRequest:
     caller = current_key.organization_id
-    return AccessRequest(
+    question = AccessRequest(
         credentials=credentials_from_values(body.api_key, body.secret_token),
         target=body.target,
         door=Door.VERIFY,
@@ -78,6 +78,9 @@ def _question(gatekey: Gatekey, body: VerifyRequest) -> AccessRequest:
         request_id=g.gatekey_request_id,
         trace_id=trace_id_of(request.headers.get("traceparent")),
     )
+    if gatekey.observer.tracing is not None:
+        gatekey.observer.tracing.begin(question, request.headers.get("traceparent"))
+    return question
 
 
 def _verdict(decision: Decision) -> Verdict:

@@ -56,6 +56,8 @@ def make_flask_app(gatekey: Gatekey) -> Flask:
     app.register_blueprint(openapi_page.blueprint)
     add_management(app)
     add_doors(app)
+    if gatekey.observer.tracing is not None:
+        app.teardown_request(gatekey.observer.tracing.leave)
     app.before_request(_begin)
     app.after_request(_finish)
     app.register_error_handler(HTTPException, _http_error)

@@ -172,24 +172,25 @@ def _question(gatekey: Gatekey, scopes: tuple[str, ...], *, own_path: bool) -> t
     credentials, presented = credentials_of(raw, _ALL_FORMS)
     scheme, client_ip = gatekey.proxies.scheme_and_client(raw)
     path = raw.path
-    return (
-        AccessRequest(
-            credentials=credentials,
-            target=parse_target(raw.host, scheme, path),
-            own_path=own_path,
-            required_scopes=scopes,
-            origin=raw.header("origin") or None,
-            client_ip=client_ip,
-            door=Door.API if own_path else Door.APP,
-            started=started,
-            method=raw.method,
-            path=path,
-            user_agent=raw.header("user-agent"),
-            request_id=g.gatekey_request_id,
-            trace_id=trace_id_of(raw.header("traceparent")),
-        ),
-        presented,
+    question = AccessRequest(
+        credentials=credentials,
+        target=parse_target(raw.host, scheme, path),
+        own_path=own_path,
+        required_scopes=scopes,
+        origin=raw.header("origin") or None,
+        client_ip=client_ip,
+        door=Door.API if own_path else Door.APP,
+        started=started,
+        method=raw.method,
+        path=path,
+        user_agent=raw.header("user-agent"),
+        request_id=g.gatekey_request_id,
+        trace_id=trace_id_of(raw.header("traceparent")),
     )
+    tracing = gatekey.observer.tracing
+    if tracing is not None:
+        tracing.begin(question, raw.header("traceparent"))
+    return question, presented
 
 
 def _conclude(
@@ -199,6 +200,8 @@ def _conclude(
         decision = shadowed(decision)
     gatekey.observer.decided(question, decision, decision.status)
     g.gatekey_decided = True
+    if gatekey.observer.tracing is not None:
+        gatekey.observer.tracing.enter(question.span)
     if decision.allowed:
         key = decision.key if decision.reason is Reason.OK else None
         g.gatekey_principal = (

@@ -73,6 +73,7 @@ DEFAULTS: dict[str, Any] = {
     "log_format": "json",
     "log_level": "info",
     "log_summarize": True,
+    "traces": False,
 }
 
 

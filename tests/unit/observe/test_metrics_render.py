@@ -126,3 +126,26 @@ def test_no_accept_header_raises(accept: str) -> None:
     assert body
     assert content_type.isascii()
     assert content_type.isprintable()
+
+
+def test_an_exemplar_names_the_trace_of_the_bucket_that_a_decision_fell_into() -> None:
+    """In OpenMetrics only, on that bucket only; the last decision of a bucket is the one that it names."""
+    metrics = Metrics(store="memory", version="1")
+    for number, seconds in enumerate((0.00007, 0.3, 0.00008), start=1):
+        decision = Decision(Reason.OK, source=Source.STORE)
+        decision.duration = seconds
+        metrics.decided(decision)
+        metrics.exemplify(decision, f"{number:032x}", 1_700_000_000.5)
+    body, _ = metrics.render(PROMETHEUS)
+    marked = {
+        (sample.labels["outcome"], sample.labels["source"], sample.labels["le"]): sample.exemplar
+        for family in parse_openmetrics(body.decode())  # type: ignore[no-untyped-call]  # the library's parser
+        for sample in family.samples
+        if sample.exemplar
+    }
+    assert {series: exemplar.labels for series, exemplar in marked.items()} == {
+        ("allow", "store", "0.0001"): {"trace_id": f"{3:032x}"},
+        ("allow", "store", "0.3"): {"trace_id": f"{2:032x}"},
+    }
+    assert [exemplar.value for exemplar in marked.values()] == [0.00008, 0.3]
+    assert b"trace_id" not in metrics.render("text/plain")[0]
