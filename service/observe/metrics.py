@@ -142,9 +142,9 @@ class Metrics:
         self._lookups = {values[0]: Movement(child) for values, child in counters["cache_lookups"].items()}
         self._evictions = _by_value(counters["cache_evictions"])
         self._coalesced = counters["cache_coalesced"][()]
-        durations = {key[1]: child for key, child in histograms["store_operation_duration_seconds"].items()}
+        of_operation = {key[1]: child for key, child in histograms["store_operation_duration_seconds"].items()}
         operations = counters["store_operations"].items()
-        self._operations = {key[1:]: Movement(child, durations[key[1]]) for key, child in operations}
+        self._operations = {key[1:]: Movement(child, of_operation[key[1]]) for key, child in operations}
         self._refusals = {key[1:]: Movement(child) for key, child in operations}
         self._invalidations = _by_value(counters["invalidations"])
         timed = {key[0]: child for key, child in histograms["http_request_duration_seconds"].items()}
