@@ -49,7 +49,7 @@ class Places:
     def settings(self, service: str) -> dict[str, str]:
         """What a command needs to work on the store of ``gatekey`` or ``gatekey-valkey``."""
         return {
-            "GATEKEY_CONFIG": str(ROOT / "deploy/demo/gatekey.toml"),
+            "GATEKEY_CONFIG": str(ROOT / "deploy/demo/policies.toml"),
             "GATEKEY_STORE_URL_FILE": self.secret(f"{service}/store-url"),
             "GATEKEY_PEPPER_FILE": self.secret(f"{service}/pepper"),
             "GATEKEY_SECRET_KEY_FILE": self.secret(f"{service}/secret-key"),

@@ -82,7 +82,8 @@ def _password() -> str:
 def _write(path: Path, text: str, owner: tuple[int, int] | None) -> None:
     path.parent.mkdir(mode=0o755, exist_ok=True)
     path.parent.chmod(0o755)  # whatever the umask: what lies in it is closed file by file
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o400), "w", encoding="utf-8") as file:
+    path.unlink(missing_ok=True)  # of a start that was cut short; it may be somebody else's by now
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w", encoding="utf-8") as file:
         file.write(text)
     if owner is not None:
         os.chown(path, *owner)

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 NAMES = sorted(SERVICES)
+IGNORED = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").split()]
 AWAITED = {
     name
     for service in SERVICES.values()
@@ -139,6 +141,9 @@ def test_every_mounted_file_exists_and_cannot_be_written(name: str) -> None:
     """Of the checkout; a folder that is not there would be made by Docker, as root."""
     for here, _, how in binds(name):
         assert (ROOT / here).exists(), here
+        assert not any(fnmatch(part, pattern) for part in Path(here).parts for pattern in IGNORED), (
+            here
+        )  # not committed
         assert how == "ro", here
     for volume in SERVICES[name].get("volumes", []):
         source, _, _ = volume.partition(":")
