@@ -4,9 +4,11 @@ FROM python:3.13-slim-trixie AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
 WORKDIR /build
 RUN python -m venv /opt/gatekey
-COPY requirements/build.txt requirements/runtime.txt ./
+ARG TRACES="off"
+COPY requirements/build.txt requirements/otel.txt requirements/runtime.txt ./
 RUN /opt/gatekey/bin/pip install --require-hashes --only-binary :all: -r runtime.txt \
-    && /opt/gatekey/bin/pip install --require-hashes --only-binary :all: -r build.txt
+    && /opt/gatekey/bin/pip install --require-hashes --only-binary :all: -r build.txt \
+    && if [ "${TRACES}" = on ]; then /opt/gatekey/bin/pip install --require-hashes --only-binary :all: -r otel.txt; fi
 COPY pyproject.toml README.md ./
 COPY backends backends
 COPY service service

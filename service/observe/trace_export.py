@@ -195,7 +195,7 @@ def _not_ours(_: logging.LogRecord) -> bool:
 def _resource(version: str) -> Resource:
     """Who sends; what the operator says of it (``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``) counts more."""
     said = OTELResourceDetector().detect().attributes
-    ours: dict[str, str | int] = {"service.name": "gatekey", "service.version": version, "process.pid": os.getpid()}
+    ours = {"service.name": "gatekey", "service.version": version}
     return Resource.create({name: value for name, value in ours.items() if name not in said})
 
 

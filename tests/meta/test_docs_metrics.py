@@ -22,6 +22,7 @@ from service.observe.process import ProcessCollector
 from service.observe.writer import _INTERVAL, _MAX_QUEUED, LineWriter
 from tests.support.clock import FakeClock
 from tests.support.keys import PEPPERS, known_key
+from tests.support.otlp import sampled_span
 
 if TYPE_CHECKING:
     from service.observe.families import Family
@@ -102,7 +103,8 @@ def test_every_reason_is_documented_with_what_the_client_sees(reason: Reason) ->
     assert meaning
 
 
-def line_fields(*, shadow: bool) -> dict[str, object]:
+def line_fields(*, rare: bool) -> dict[str, object]:
+    """The fields of a line; with ``rare`` those too that only shadow mode and traces have."""
     read_fd, write_fd = os.pipe()
     with os.fdopen(read_fd, "rb") as out, os.fdopen(write_fd, "wb", buffering=0):
         writer = LineWriter(write_fd)
@@ -112,9 +114,10 @@ def line_fields(*, shadow: bool) -> dict[str, object]:
             door=Door.FORWARD,
             started=0.0,
         )
-        decision = Decision(Reason.SHADOW if shadow else Reason.OK, key=known_key())
-        decision.in_shadow = shadow
-        decision.shadowed = Reason.EXPIRED if shadow else None
+        decision = Decision(Reason.SHADOW if rare else Reason.OK, key=known_key())
+        decision.in_shadow = rare
+        decision.shadowed = Reason.EXPIRED if rare else None
+        request.span = sampled_span() if rare else None
         DecisionLog(writer, clock=FakeClock(), peppers=PEPPERS).write(request, decision, 200)
         assert writer.close()
         fields: dict[str, object] = json.loads(out.readline())
@@ -122,17 +125,17 @@ def line_fields(*, shadow: bool) -> dict[str, object]:
 
 
 def test_every_field_of_the_decision_line_is_documented_in_its_order() -> None:
-    """Also the three that only shadow mode has; nothing else is documented."""
-    plain, shadow = line_fields(shadow=False), line_fields(shadow=True)
+    """Also those that only shadow mode and traces have; nothing else is documented."""
+    plain, whole = line_fields(rare=False), line_fields(rare=True)
     documented = [match[1] for match in re.finditer(r"^\| `(\w+)` \| (?:text|number)", LOGS, re.MULTILINE)]
-    assert documented == list(shadow)
+    assert documented == list(whole)
     assert documented[: len(plain)] == list(plain)
 
 
-@pytest.mark.parametrize("name", list(line_fields(shadow=True)))
+@pytest.mark.parametrize("name", list(line_fields(rare=True)))
 def test_the_type_of_a_field_is_what_the_line_holds(name: str) -> None:
     """Log pipelines map fields to types by this table."""
-    expected = "number" if isinstance(line_fields(shadow=True)[name], int | float) else "text"
+    expected = "number" if isinstance(line_fields(rare=True)[name], int | float) else "text"
     assert cells(LOGS)[name][0] == expected
 
 

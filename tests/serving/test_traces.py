@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import leaks
 from tests.support.each_worker import each_worker
 from tests.support.keys import DOMAIN, SECRET
 from tests.support.otlp import Receiver, receiver
@@ -220,7 +221,7 @@ def test_every_worker_sends_its_own(tmp_path: Path, collector: Receiver, interfa
         each_worker(found, WORKERS, KEY) as lines,
     ):
         spans = [collector.of(line.decide(KEY)[1]["span_id"]) for line in lines.values()]
-    assert len({span.resource["process.pid"] for span in spans}) == WORKERS
+    assert len({span.resource["service.instance.id"] for span in spans}) == WORKERS
 
 
 def test_a_spawned_worker_sends_too(tmp_path: Path, collector: Receiver) -> None:
@@ -283,6 +284,23 @@ def test_a_collector_in_trouble_changes_no_answer(tmp_path: Path, trouble: str) 
         assert last["lost"] >= 30
         told = "\n".join(line for line in found.lines if "auth.decision" not in line)
         for word in ("opentelemetry", "urllib3", "Transient", str(env.get("OTEL_EXPORTER_OTLP_ENDPOINT", "4318"))):
+            assert word not in told
+
+
+@pytest.mark.parametrize("status", [200, 401, 503])
+def test_the_collectors_token_is_sent_and_shown_nowhere(tmp_path: Path, status: int) -> None:
+    """Whatever the collector says to it."""
+    token = "token-for-the-collector-of-the-tests"
+    leaks.register(token)
+    with receiver() as collector:
+        collector.status = status
+        env = {"OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{token}", "GATEKEY_LOG_LEVEL": "debug"}
+        with traced(tmp_path, collector, **env) as found:
+            at_door(found.port, KEY)
+            wait_until(lambda: collector.requests, "something is sent")
+        assert collector.tokens == {f"Bearer {token}"}
+        told = "\n".join(found.lines)
+        for word in (token, "Authorization", str(collector.port)):
             assert word not in told
 
 

@@ -10,7 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
+from service.observe.tracing import DecisionSpan
 from tests.support import leaks
 from tests.support.servers import wait_until
 
@@ -50,6 +52,8 @@ class Receiver:
         self.status = 200
         self.requests = 0
         self.paths: set[str] = set()
+        self.tokens: set[str] = set()
+        """Values of ``Authorization``."""
         self.spans: list[ReceivedSpan] = []
         self._answering = threading.Event()
         self._answering.set()
@@ -105,6 +109,7 @@ def receiver() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
+            found.tokens.add(self.headers.get("Authorization", ""))
             status = found.take(self.path, body)
             try:
                 self.send_response(status)
@@ -127,6 +132,12 @@ def receiver() -> Iterator[Receiver]:
             found.release()
             server.shutdown()
             thread.join()
+
+
+def sampled_span() -> DecisionSpan:
+    """A decision's span that nothing is done with."""
+    context = SpanContext(0x4BF92F35, 0x00F067AA, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    return DecisionSpan(NonRecordingSpan(context), 0.0)
 
 
 def _spans(message: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
