@@ -61,7 +61,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     captured = [text for _, text in report.sections]
     report.sections = [(name, leaks.masked(text)) for name, text in report.sections]
     if report.when == "teardown":
-        problem = leaks.end_of_test(item.nodeid, captured)
+        folder = getattr(item, "funcargs", {}).get("tmp_path")
+        problem = leaks.end_of_test(item.nodeid, captured, databases_in=folder)
         if problem:
             report.outcome = "failed"
             report.longrepr = "\n".join(filter(None, [report.longreprtext, problem]))

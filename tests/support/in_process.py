@@ -126,4 +126,5 @@ def _answer(app: Flask, environ: dict[str, Any]) -> RawResponse:
             chunks.close()
     assert environ["wsgi.errors"].getvalue() == ""
     status, headers = started[-1]
-    return RawResponse(int(status.split(" ")[0]), tuple((name.lower(), value) for name, value in headers), body)
+    fields = tuple((name.lower(), value) for name, value in headers)
+    return RawResponse(int(status.split(" ")[0]), fields, body).heard()

@@ -1,25 +1,25 @@
 """Every secret that the suite uses, and the search for them in whatever the suite sees printed, logged or measured.
 
-A secret counts as found in plain, JSON-escaped, percent-encoded and base64 form. Nothing here ever names one.
+A secret counts as found in every form of ``leak_forms``. Nothing here ever names one.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 from collections import deque
+from contextlib import suppress
 from functools import wraps
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote
 
 from service.auth.peppers import Peppers
 from service.observe.metrics import Metrics
 from service.observe.writer import LineWriter
 from tests.support.keys import SECRET
+from tests.support.leak_forms import forms
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+    from pathlib import Path
 
     from backends.records import SecretHash
     from service.observe.lines import DecisionLine
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _MIN_LENGTH = 8  # shorter texts turn up by chance
 _MIN_CHARACTERS = 6  # different ones in a secret that was not registered but seen; "aaaaaaaa" turns up by chance
 _MAX_KEPT = 32 * 1024 * 1024  # characters kept for secrets that are registered later
+_DATABASE = b"SQLite format 3\0"
+_BESIDE_DATABASE = ("-wal", "-journal")
+_LARGEST = 16 * 1024 * 1024  # bytes of a database that is searched
 _MASK = "[secret of the tests]"
 
 _known: dict[str, tuple[str, ...]] = {}
@@ -49,7 +52,17 @@ def register(*secrets: str) -> None:
     """Remember secrets that a test uses; too short ones would be found everywhere and are refused."""
     for secret in secrets:
         assert len(secret) >= _MIN_LENGTH, "give the secret of a test at least 8 characters"
-        _known.setdefault(secret, _forms(secret))
+        _known.setdefault(secret, forms(secret))
+
+
+def check_bytes(data: bytes, where: str, *, allowed: Collection[str] = ()) -> None:
+    """The same for what is no text, such as a database; it is not kept."""
+    _search(data.decode("utf-8", "surrogateescape"), where, allowed)
+
+
+def hear(text: str) -> None:
+    """Something that must be free of secrets; the test that runs fails at its end if it is not."""
+    _heard.append(text)
 
 
 def check(text: str, where: str, *, allowed: Collection[str] = ()) -> None:
@@ -57,16 +70,14 @@ def check(text: str, where: str, *, allowed: Collection[str] = ()) -> None:
 
     The text is searched again at the end of the session for secrets that are registered later.
     """
-    count = _count(text, _known, allowed) + _count(text, _passing, allowed)
     _keep(where, text, allowed)
-    if count:
-        raise AssertionError(f"{count} secret(s) of the tests stand in {where}")
+    _search(text, where, allowed)
 
 
 def masked(text: str) -> str:
     """The text without any secret in it."""
-    for forms in (*_known.values(), *_passing.values()):
-        for form in forms:
+    for found in (*_known.values(), *_passing.values()):
+        for form in found:
             text = text.replace(form, _MASK)
     return text
 
@@ -91,8 +102,8 @@ def listen() -> None:
 
     @wraps(hash_secret)
     def hash_and_remember(self: Peppers, secret: str) -> SecretHash:
-        if len(secret) >= _MIN_LENGTH and len(set(secret)) >= _MIN_CHARACTERS:
-            _passing.setdefault(secret, _forms(secret))
+        if secret not in _passing and len(secret) >= _MIN_LENGTH and len(set(secret)) >= _MIN_CHARACTERS:
+            _passing[secret] = forms(secret)
         return hash_secret(self, secret)
 
     LineWriter.put = put_and_hear  # type: ignore[method-assign]  # heard, not changed
@@ -100,15 +111,28 @@ def listen() -> None:
     Peppers.hash = hash_and_remember  # type: ignore[method-assign]  # likewise
 
 
-def end_of_test(name: str, captured: Iterable[str]) -> str:
+def search_databases(folder: Path) -> None:
+    """Fail when a secret stands in an SQLite file under the folder, rows that were deleted and its log included."""
+    for path in sorted(folder.rglob("*")):
+        with suppress(OSError):  # a process that still runs has cleared it away, or a test its rights
+            if path.is_file() and path.stat().st_size <= _LARGEST and _is_database(path):
+                check_bytes(path.read_bytes(), f"the database file {path.name}")
+
+
+def end_of_test(name: str, captured: Iterable[str], *, databases_in: Path | None = None) -> str:
     """What is to be said about the leaks of a test that has ended, ``""`` when there are none."""
     heard = [_heard.popleft() for _ in range(len(_heard))]
     problems = []
-    for what, texts in (("captured output", captured), ("log or metrics", heard)):
+    for what, texts in (("captured output", captured), ("log, metrics or refusals", heard)):
         try:
             check("\n".join(texts), f"the {what} of {name}")
         except AssertionError as error:
             problems.append(str(error))
+    if databases_in is not None:
+        try:
+            search_databases(databases_in)
+        except AssertionError as error:
+            problems.append(f"{error} of {name}")
     _passing.clear()
     return "; ".join(problems)
 
@@ -133,19 +157,21 @@ def _keep(where: str, text: str, allowed: Collection[str]) -> None:
         _kept_size -= len(_kept.popleft().text)
 
 
+def _is_database(path: Path) -> bool:
+    if path.name.endswith(_BESIDE_DATABASE):
+        return True
+    with path.open("rb") as file:
+        return file.read(len(_DATABASE)) == _DATABASE
+
+
+def _search(text: str, where: str, allowed: Collection[str]) -> None:
+    count = _count(text, _known, allowed) + _count(text, _passing, allowed)
+    if count:
+        raise AssertionError(f"{count} secret(s) of the tests stand in {where}")
+
+
 def _count(text: str, secrets: dict[str, tuple[str, ...]], allowed: Collection[str]) -> int:
-    return sum(any(form in text for form in forms) for secret, forms in list(secrets.items()) if secret not in allowed)
-
-
-def _forms(secret: str) -> tuple[str, ...]:
-    """How the secret can stand in a text; in base64 its characters depend on how many bytes stand before it."""
-    data = secret.encode("utf-8", "surrogatepass")
-    found = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], quote(data, safe="")}
-    for before in range(3):
-        whole = base64.b64encode(b"\0" * before + data).decode().rstrip("=")
-        inner = whole[-(-before * 8 // 6) : len(whole) - (1 if (before + len(data)) % 3 else 0)]
-        found |= {inner, inner.replace("+", "-").replace("/", "_")}
-    return tuple(found)
+    return sum(any(form in text for form in found) for secret, found in list(secrets.items()) if secret not in allowed)
 
 
 register(SECRET, "demo-secret")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import asyncpg  # type: ignore[import-untyped]  # the driver comes without types
 
 from backends.factory import create_store
-from tests.support import postgres_server
+from tests.support import leaks, postgres_server
 from tests.support.postgres_server import PostgresServer, shared_server
 from tests.support.stores import StoreUnderTest
 
@@ -50,6 +50,7 @@ class PostgresKind:
         await store.migrate()
         try:
             yield StoreUnderTest(store, lambda: dump(name), lambda: create_store(url))
+            leaks.check_bytes(await dump(name), "the tables of a test")
         finally:
             async with psql() as connection:
                 await connection.execute(f"SET lock_timeout = '10s'; DROP SCHEMA {name} CASCADE")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from tests.support import leaks
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 15.0  # seconds that a socket may be silent before a test gives up on it
 _BODILESS = (204, 304)
+_REFUSED = 300  # and above
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,13 @@ class RawResponse:
 
     def json(self) -> Any:
         return orjson.loads(self.body)
+
+    def heard(self) -> Self:
+        """Itself; whatever is no success must repeat no secret (a success may be an echo, or a new key)."""
+        if self.status >= _REFUSED:
+            lines = [f"{name}: {value}" for name, value in self.headers]
+            leaks.hear("\n".join((*lines, self.body.decode("utf-8", "surrogateescape"))))
+        return self
 
 
 def render(method: str, target: str, lines: Lines = (), body: bytes = b"", *, version: str = "HTTP/1.1") -> bytes:
@@ -82,9 +92,9 @@ class RawConnection:
         answer = RawResponse(status, tuple(headers))
         if 100 <= status < 200:
             return self.receive(head=head)
-        if head or status in _BODILESS:
-            return answer
-        return RawResponse(status, answer.headers, self._body(answer))
+        if not head and status not in _BODILESS:
+            answer = RawResponse(status, answer.headers, self._body(answer))
+        return answer.heard()
 
     def shut(self, how: int = socket.SHUT_WR) -> None:
         """Close one side of the connection, or both."""

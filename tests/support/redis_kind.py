@@ -12,7 +12,7 @@ import pytest
 from backends.factory import create_store
 from backends.redis import RedisKeyStore
 from backends.redis_keys import Names, address_of, bucket_of
-from tests.support import redis_server
+from tests.support import leaks, redis_server
 from tests.support.keys import make_key, make_organization
 from tests.support.redis_server import RedisServer
 from tests.support.stores import StoreUnderTest
@@ -61,6 +61,7 @@ class RedisKind:
 
         try:
             yield StoreUnderTest(store, stored, lambda: create_store(url))
+            leaks.check_bytes(await stored(), "what a test has in Redis")
         finally:
             forget(self.server(), name)
 
@@ -192,6 +193,7 @@ async def by_hand(server: RedisServer | GivenServer) -> AsyncIterator[Hand]:
         await store.add_organization(make_organization())
         await store.add_many([], [make_key("one"), make_key("two")])
         yield Hand(store, url, server, prefix, Names(prefix, 0))
+        leaks.check_bytes(dump(server, prefix), "what a test has in Redis")
     finally:
         await store.close()
         forget(server, prefix)

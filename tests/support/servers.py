@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tests.support import leaks
+from tests.support import leaks, raw_http
 from tests.support.keys import DOMAIN, SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
+PAGES = ("/metrics", "/openapi.json", "/readyz", "/livez")
+"""What anybody near the service may read without a key."""
 DEADLINE = 30.0  # seconds that anything may take before a test gives up on it
 
 
@@ -49,6 +51,16 @@ def accepts(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def search_pages(port: int) -> None:
+    """Fail when a secret of the tests stands in a public page; a process that does not answer here is left alone."""
+    for page in PAGES:
+        try:
+            answer = raw_http.request(port, "GET", page, [("Host", "localhost"), ("Connection", "close")])
+        except (OSError, ValueError):  # it listens elsewhere, or speaks TLS
+            return
+        leaks.check(answer.body.decode("utf-8", "backslashreplace"), f"the page {page} of a served process")
 
 
 class Process:
@@ -165,11 +177,13 @@ def clean_environment() -> dict[str, str]:
 
 @contextmanager
 def gatekey(*arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Iterator[GatekeyServer]:
-    """A running service; its exit status must be 0 at the end."""
+    """A running service; its exit status must be 0 at the end, and its public pages without a secret."""
     server = GatekeyServer(*arguments, env=env, cwd=cwd)
     try:
         server.wait_ready()
         yield server
+        if server.returncode is None:
+            search_pages(server.port)
     finally:
         code = server.stop()
     assert code == 0, server.lines[-20:]

@@ -5,23 +5,31 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.factory import create_store
+from tests.support import leaks
 from tests.support.stores import StoreUnderTest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 MEMORY_DISK = "/dev/shm"  # noqa: S108 - a folder of our own is made in it
 
 
-def folder(prefix: str) -> tempfile.TemporaryDirectory[str]:
-    """For files of one test; in memory where the machine can, because hundreds of tests wait for the disk otherwise."""
-    return tempfile.TemporaryDirectory(prefix=prefix, dir=MEMORY_DISK if os.access(MEMORY_DISK, os.W_OK) else None)
+@contextmanager
+def folder(prefix: str) -> Iterator[str]:
+    """For files of one test; in memory where the machine can, because hundreds of tests wait for the disk otherwise.
+
+    No database in it may hold a secret at the end.
+    """
+    where = MEMORY_DISK if os.access(MEMORY_DISK, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=where) as place:
+        yield place
+        leaks.search_databases(Path(place))
 
 
 class SqliteKind:

@@ -15,6 +15,7 @@ from backends.guard import GuardedStore
 from backends.memory import MemoryKeyStore
 from service.observe.metrics import Metrics
 from service.observe.store import ObservedStore
+from tests.support import leaks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -127,6 +128,7 @@ class _Memory:
             )
 
         yield StoreUnderTest(store, stored, lambda: store)
+        leaks.check_bytes(await stored(), "what the memory store holds")
 
 
 class _Kind:
