@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import alerts
-from tests.support.processes import DEMO, at_door, get, serving
+from tests.support.app import PEPPER, SECRET_KEY
+from tests.support.processes import KEY, at_door, get, serving
+from tests.support.servers import key_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -26,12 +32,18 @@ def lint(promtool: str, page: bytes) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_page_of_a_running_service_has_no_fault(promtool: str, workers: int, tmp_path: object) -> None:
+def test_the_page_of_a_running_service_has_no_fault(promtool: str, workers: int, tmp_path: Path) -> None:
     """Names, units, types and help texts; one worker renders by the client library, several by our own merging."""
-    with serving(
-        "--demo", env={"GATEKEY_WORKERS": str(workers), "GATEKEY_STORE_URL": f"sqlite:///{tmp_path}/k"}
-    ) as server:
-        assert at_door(server.port, DEMO).status == 200
+    keys = tmp_path / "keys.jsonl"
+    keys.write_bytes(key_line("key-one"))
+    settings = {
+        "GATEKEY_WORKERS": str(workers),
+        "GATEKEY_STORE_URL": f"sqlite:///{tmp_path}/keys.db",
+        "GATEKEY_PEPPER": PEPPER,
+        "GATEKEY_SECRET_KEY": SECRET_KEY,
+    }
+    with serving("--import", str(keys), env=settings) as server:
+        assert at_door(server.port, KEY).status == 200
         page = get(server.port, "/metrics").body
     assert b"gatekey_decisions_total" in page
     assert lint(promtool, page) == (0, b"")
