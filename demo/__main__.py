@@ -45,8 +45,8 @@ def up(chosen: argparse.Namespace) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda *_: stopped.set())
     folder: Path = chosen.folder
-    state = states.claim(folder)
     places = Places(folder, choose_ports(free=chosen.free_ports))
+    state = states.claim(folder)
     stack = Stack(places, programs, state)
     try:
         stack.run(stopped)
@@ -64,7 +64,7 @@ def up(chosen: argparse.Namespace) -> int:
 
 def fault(chosen: argparse.Namespace) -> int:
     """Break something for a while."""
-    state = states.read(chosen.folder)
+    state = states.ready(chosen.folder)
     ended = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda *_: ended.set())
@@ -77,7 +77,7 @@ def fault(chosen: argparse.Namespace) -> int:
 
 def env(chosen: argparse.Namespace) -> int:
     """Print what the commands of the runbooks take from the shell, for ``eval``."""
-    print(shell(states.read(chosen.folder), chosen.folder))
+    print(shell(states.ready(chosen.folder), chosen.folder))
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from demo.load import Site, guess
-from demo.parts import run
+from demo.parts import children, run, signal_family
 
 if TYPE_CHECKING:
     import threading
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from demo.state import State
 
-__all__ = ["FAULTS", "Broken", "children"]
+__all__ = ["FAULTS", "Broken"]
 
 _GUESSES: Final = 100  # a second
 
@@ -99,30 +98,11 @@ FAULTS: Final[Mapping[str, Callable[[Broken, float], None]]] = {
 @contextmanager
 def _paused(pid: int) -> Iterator[None]:
     """The process and its children stand still."""
-    family = [pid, *children(pid)]
-    _signal(family, signal.SIGSTOP)
+    signal_family(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        _signal(family, signal.SIGCONT)
-
-
-def _signal(pids: list[int], signum: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, signum)
-        except ProcessLookupError:
-            continue
-
-
-def children(pid: int) -> list[int]:
-    """The child processes, oldest first."""
-    listing = Path(f"/proc/{pid}/task/{pid}/children")
-    if listing.exists():
-        return [int(child) for child in listing.read_text(encoding="ascii").split()]
-    done = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)  # noqa: S607 - where it is differs
-    pairs = (line.split() for line in done.stdout.splitlines())
-    return [int(child) for child, parent in pairs if int(parent) == pid]
+        signal_family(pid, signal.SIGCONT)
 
 
 def _gatekey(broken: Broken, *words: str) -> None:

@@ -10,13 +10,13 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
-__all__ = ["Failure", "Part", "answers", "run", "wait_for"]
+__all__ = ["Failure", "Part", "answers", "children", "run", "signal_family", "wait_for"]
 
 _LOG_LIMIT: Final = 50_000_000  # bytes
 _COMMAND: Final = 60.0  # seconds
@@ -84,7 +84,7 @@ class Part:
         if process is None:
             return
         if process.poll() is None:
-            process.send_signal(signal.SIGCONT)  # a fault may have stopped it
+            signal_family(process.pid, signal.SIGCONT)  # a fault may have stopped it
             process.send_signal(self.stop_signal)
         try:
             process.wait(self.patience)
@@ -95,6 +95,29 @@ class Part:
     def _last_lines(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-_SHOWN:])
+
+
+def signal_family(pid: int, signum: signal.Signals) -> None:
+    """Send it to the process and its children; who is gone is left out."""
+    for each in (pid, *children(pid)):
+        try:
+            os.kill(each, signum)
+        except ProcessLookupError:
+            continue
+
+
+def children(pid: int) -> list[int]:
+    """The child processes, oldest first."""
+    listing = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        if Path("/proc/self/stat").exists():
+            return [int(child) for child in listing.read_text(encoding="ascii").split()]
+    except OSError:
+        return []
+    command = ["ps", "-A", "-o", "pid=,ppid="]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    pairs = (line.split() for line in done.stdout.splitlines())
+    return [int(child) for child, parent in pairs if int(parent) == pid]
 
 
 def run(name: str, command: Sequence[str], environ: Mapping[str, str], *, cwd: Path) -> None:

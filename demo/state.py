@@ -9,19 +9,20 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo.parts import Failure, wait_for
+from demo.parts import Failure, signal_family, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from demo.parts import Part
 
-__all__ = ["State", "claim", "default_folder", "read"]
+__all__ = ["State", "claim", "default_folder", "read", "ready"]
 
 _GONE_WITHIN = 20.0  # seconds
 
@@ -86,7 +87,7 @@ def _end(processes: list[tuple[int, str]]) -> None:
     for signum in (signal.SIGINT, signal.SIGKILL):  # to Postgres the first is "end now", to all others simply "end"
         left = [(pid, started) for pid, started in processes if _runs(pid, started)]
         for pid, _ in left:
-            os.kill(pid, signal.SIGCONT)
+            signal_family(pid, signal.SIGCONT)
             os.kill(pid, signum)
         if wait_for(lambda: not any(_runs(pid, started) for pid, started in processes), _GONE_WITHIN):
             return
@@ -102,12 +103,23 @@ def read(folder: Path) -> State:
         raise Failure(f"no demo runs in {folder}; start one: make demo") from None
 
 
+def ready(folder: Path) -> State:
+    """Likewise, of one that has told its addresses already."""
+    state = read(folder)
+    if not state.addresses:
+        raise Failure("the demo is still starting")
+    return state
+
+
 def _runs(pid: int, started: str) -> bool:
     return bool(started) and _start_of(pid) == started
 
 
 def _start_of(pid: int) -> str:
-    """When the process was started, as the kernel counts; empty where it is gone or nobody can tell."""
+    """When the process was started; empty where it is gone."""
+    if not Path("/proc/self/stat").exists():  # macOS
+        command = ["ps", "-o", "lstart=", "-p", str(pid)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:

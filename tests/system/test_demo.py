@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from demo.faults import children
 from demo.load import read_keys
-from demo.parts import Failure, Part
+from demo.parts import Failure, Part, children
 from demo.state import State, claim, read
 from tests.support import alerts, leaks
 from tests.support.demo import DEMO_SECRET, Demo, command, need_demo, new_folder, running_demo
@@ -170,7 +169,7 @@ def test_a_second_demo_says_that_one_runs(demo: Demo) -> None:
 
 
 def test_sigterm_leaves_no_process_and_no_file(require_all: bool) -> None:  # noqa: FBT001 - a fixture
-    """Nor a secret in what was logged until then."""
+    """Nor a secret in what was logged until then; also while a store stands still."""
     need_demo(require_all=require_all)
     with running_demo() as demo:
         processes = demo.processes()
@@ -180,9 +179,15 @@ def test_sigterm_leaves_no_process_and_no_file(require_all: bool) -> None:  # no
         assert all(map(accepts, ports))
         for log in (demo.folder / "logs").iterdir():
             leaks.check(log.read_text(), str(log.name))
-        assert demo.stop(signal.SIGTERM, deadline=60) == 0
-        assert not demo.folder.exists()
-        assert not any(map(is_running, processes))
+        fault = demo.fault("store-down", 60)
+        try:
+            wait_until(lambda: fault.lines, "Postgres is about to stand still")
+            wait_until(lambda: demo.ask(api_key="nobody", secret="nothing-at-all").status == 503, "it does")
+            assert demo.stop(signal.SIGTERM, deadline=60) == 0
+            assert not demo.folder.exists()
+            assert not any(map(is_running, processes))
+        finally:
+            assert fault.stop() == 0
         assert not any(map(accepts, ports))
     assert not [line for line in demo.lines if not line.startswith("{")]
 
