@@ -182,7 +182,10 @@ def _tracing(metrics: Metrics, clock: Clock, policies: PolicyBook) -> Tracing:
     from service.observe.tracing import Tracing
 
     return Tracing(
-        TraceExport(__version__), metrics=metrics, clock=clock, is_policy=lambda name: policies.find(name) is not None
+        TraceExport(__version__, count_lost=metrics.spans_lost),
+        metrics=metrics,
+        clock=clock,
+        is_policy=lambda name: policies.find(name) is not None,
     )
 
 

@@ -301,6 +301,12 @@ def _log() -> Iterable[Family]:
             _each("queue_full", "write_error", "encode_error"),
         ),
         Family("gauge", "decision_log_queue_length", "Decision lines that wait to be written. Good: near 0."),
+        Family(
+            "counter",
+            "trace_spans_lost",
+            "Spans of traces that were lost; 0 where traces are off. Good: 0; growing means that the collector is away or "
+            "too slow.",
+        ),
     )
 
 

@@ -277,6 +277,10 @@ class Metrics:
         """Count decision lines that were lost: ``queue_full``, ``write_error`` or ``encode_error``."""
         self._counters["decision_log_dropped"][reason,].inc(count)
 
+    def spans_lost(self, count: int) -> None:
+        """Count spans that no collector got."""
+        self._counters["trace_spans_lost"][()].inc(count)
+
     def watch_log(self, length: Callable[[], float]) -> None:
         """Read the queue's length at each scrape."""
         self._gauges["decision_log_queue_length"][()].set_function(length)

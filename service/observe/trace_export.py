@@ -43,8 +43,11 @@ class Ledger:
     Any thread: each step takes a lock that nobody holds for longer than that.
     """
 
-    def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limit: int, *, count: Callable[[int], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._limit = limit
+        self._count = count
         self._clock = clock
         self._lock = threading.Lock()
         self._waiting = 0
@@ -61,6 +64,7 @@ class Ledger:
                 self._waiting += 1
                 return True
             begins = self._lose(1)
+        self._count(1)
         if begins:
             _log.warning("traces_lost", reason="queue_full")
         return False
@@ -69,11 +73,15 @@ class Ledger:
         """So many wait no more, because they were sent or could not be."""
         begins, lost = False, 0
         with self._lock:
+            if self._closed:  # counted as lost already
+                return
             self._waiting -= count
             if not sent:
                 begins = self._lose(count)
             elif self._lost and self._clock() - self._lost_at >= _QUIET:
                 lost, self._lost = self._lost, 0
+        if not sent:
+            self._count(count)
         if begins:
             _log.warning("traces_lost", reason="not_sent")
         if lost:
@@ -82,8 +90,9 @@ class Ledger:
     def close(self) -> None:
         """Nobody will send what still waits."""
         with self._lock:
-            lost = self._lost + self._waiting
+            waiting, lost = self._waiting, self._lost + self._waiting
             self._closed = True
+        self._count(waiting)
         if lost:
             _log.warning("traces_lost", reason="stopped", lost=lost)
 
@@ -98,8 +107,8 @@ class Ledger:
 class TraceExport:
     """Of one process. No thread runs before ``start``, which the first decision calls: after any fork."""
 
-    def __init__(self, version: str) -> None:
-        self._ledger = Ledger(_number(QUEUE))
+    def __init__(self, version: str, *, count_lost: Callable[[int], None]) -> None:
+        self._ledger = Ledger(_number(QUEUE), count=count_lost)
         self._exporter = _Told(OTLPSpanExporter(), self._ledger)
         self._provider = TracerProvider(resource=_resource(version), shutdown_on_exit=False)
         self._starting = threading.Lock()

@@ -37,6 +37,7 @@ NOT_SHOWN = {
     "gatekey_http_request_duration_seconds_count": "gatekey_http_requests_total has the statuses too",
     "gatekey_loop_lag_seconds_sum": "quantiles say more",
     "gatekey_loop_lag_seconds_count": "how often it was measured",
+    "gatekey_trace_spans_lost_total": "traces are an extra, and the log says when a loss begins",
 }
 """Series that are exported and stand in no dashboard, and why."""
 

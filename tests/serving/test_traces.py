@@ -52,6 +52,12 @@ def traced(folder: Path, collector: Receiver, *arguments: str, **env: str) -> It
         yield found
 
 
+def lost_spans(port: int) -> float:
+    lines = get(port, "/metrics").body.decode().splitlines()
+    (value,) = [line.split()[1] for line in lines if line.startswith("gatekey_trace_spans_lost_total ")]
+    return float(value)
+
+
 def line_of(server: GatekeyServer, request_id: str) -> dict[str, object]:
     (line,) = server.decisions(1, request_id=request_id)
     return line
@@ -275,6 +281,7 @@ def test_a_collector_in_trouble_changes_no_answer(tmp_path: Path, trouble: str) 
             wait_until(is_told, "the loss is told")
             for _ in range(40):
                 assert at_door(found.port, KEY).status == 200
+            assert lost_spans(found.port) > 0
             at_once = [event for event in found.events if event["event"] == "traces_lost"]
             assert len(at_once) == 1
             found.send_signal(signal.SIGTERM)

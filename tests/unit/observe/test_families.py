@@ -59,6 +59,7 @@ BEYOND_CONTRACT = {
     "gatekey_workers_configured",  # what gatekey_workers should be
     "gatekey_worker_deaths_total",  # a worker that is replaced at once is never seen missing
     "gatekey_decision_log_summarized_total",  # decisions = lines + summarized + dropped
+    "gatekey_trace_spans_lost_total",  # a collector that is away
     "gatekey_process_start_time_seconds",
 }
 CERTIFICATE_ENDS = "gatekey_tls_certificate_expiry_timestamp_seconds"  # likewise, where there are any
