@@ -16,7 +16,7 @@ import pytest
 
 from demo.load import read_keys
 from demo.parts import Failure, Part, children
-from demo.state import State, claim, read
+from demo.state import State, claim, read, ready
 from tests.support import alerts, leaks
 from tests.support.demo import DEMO_SECRET, Demo, command, need_demo, new_folder, running_demo
 from tests.support.processes import is_running
@@ -284,3 +284,14 @@ def test_without_a_demo_the_commands_beside_it_say_so(tmp_path: Path) -> None:
         process = Process(command("--folder", str(tmp_path / "none"), *words), env=clean_environment(), cwd=ROOT)
         assert process.wait() == status
         assert status == 2 or process.lines == [f"demo: no demo runs in {tmp_path / 'none'}; start one: make demo"]
+
+
+def test_a_demo_that_is_still_starting_says_so(tmp_path: Path) -> None:
+    """To the commands beside it, which need its addresses."""
+    state = claim(tmp_path / "demo")
+    process = Process(command("--folder", str(tmp_path / "demo"), "env"), env=clean_environment(), cwd=ROOT)
+    assert process.wait() == 1
+    assert process.lines == ["demo: the demo is still starting"]
+    state.addresses = {"site": "http://127.0.0.1:1/orders"}
+    state.write(tmp_path / "demo")
+    assert ready(tmp_path / "demo").addresses == state.addresses
