@@ -44,7 +44,7 @@ class DecisionSpan:
         self.otel = otel
         self.started = started
         """Wall time."""
-        self.sampled = context.trace_flags.sampled
+        self.sampled = otel.is_recording() and context.trace_flags.sampled
         self.trace_id = trace.format_trace_id(context.trace_id)
         self.span_id = trace.format_span_id(context.span_id)
         self.traceparent = f"00-{self.trace_id}-{self.span_id}-{context.trace_flags:02x}"
@@ -99,6 +99,8 @@ class Tracing:
                 kind=SpanKind.SERVER if above is None else SpanKind.INTERNAL,
                 start_time=int(started * _SECOND),
             )
+            if not span.get_span_context().is_valid:  # OTEL_SDK_DISABLED, and no caller's trace to give on
+                return
             request.span = DecisionSpan(span, started)
             if request.span.sampled:
                 request.trace_id = request.span.trace_id

@@ -218,6 +218,15 @@ def test_the_operator_chooses_the_sampler(
     assert sum(span.trace_id == TRACE and span.name == "auth.decision" for span in named) == sent
 
 
+def test_where_opentelemetry_is_disabled_a_trace_is_only_given_on(tmp_path: Path) -> None:
+    """By its own variable: no span is made, none is named, and no trace of zeros."""
+    with receiver() as collector, traced(tmp_path, collector, OTEL_SDK_DISABLED="true") as found:
+        assert at_door(found.port, [*KEY, SAMPLED]).header("traceparent") == SAMPLED[1]
+        assert not at_door(found.port, KEY).has("traceparent")
+        assert [(line["trace_id"], "span_id" in line) for line in found.decisions(2)] == [(TRACE, False), ("", False)]
+    assert collector.requests == 0
+
+
 @pytest.mark.parametrize("interface", ["rsgi", "wsgi"])
 def test_every_worker_sends_its_own(tmp_path: Path, collector: Receiver, interface: str) -> None:
     """Each has a sender of its own, which begins in it."""

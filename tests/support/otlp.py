@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from service.observe.tracing import DecisionSpan
 from tests.support import leaks
@@ -136,8 +137,8 @@ def receiver() -> Iterator[Receiver]:
 
 def sampled_span() -> DecisionSpan:
     """A decision's span that nothing is done with."""
-    context = SpanContext(0x4BF92F35, 0x00F067AA, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-    return DecisionSpan(NonRecordingSpan(context), 0.0)
+    provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+    return DecisionSpan(provider.get_tracer("tests").start_span("auth.decision"), 0.0)
 
 
 def _spans(message: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
