@@ -54,9 +54,15 @@ def _objective(rule: dict[str, Any]) -> str:
     return named[0] if len(named) == 1 else ""
 
 
+def _own_objective(mutant: Mutant) -> str:
+    """The only one that can tell it; ``""`` also where the rule does not ask any more which one it looks at."""
+    own = _objective(mutant.rule)
+    return own if own in mutant.broken["expr"] or own not in mutant.rule["expr"] else ""
+
+
 def _needed(content: dict[str, Any], mutant: Mutant) -> dict[str, Any]:
     """Without the rules of the other objective, which take half of the time."""
-    own = _objective(mutant.rule)
+    own = _own_objective(mutant)
     if not own:
         return content
     kept = [
@@ -67,7 +73,7 @@ def _needed(content: dict[str, Any], mutant: Mutant) -> dict[str, Any]:
 
 
 def _likely(mutant: Mutant) -> list[Path]:
-    own, name = _objective(mutant.rule), str(mutant.rule.get("alert") or mutant.rule["record"])
+    own, name = _own_objective(mutant), str(mutant.rule.get("alert") or mutant.rule["record"])
     other = next((other for other in OBJECTIVES if own and other != own), "neither")
     files = [
         path

@@ -23,11 +23,12 @@ _JOINED: Final = re.compile(r"^(?:and|unless)(?: on \(\w+\))?\s", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """A file of rules with one rule changed; ``name`` says which and how, ``rule`` is what stood there."""
+    """A file of rules with one rule changed; ``name`` says which and how, ``rule`` is what stood there, ``broken`` what does."""
 
     name: str
     file: Path
     rule: dict[str, Any]
+    broken: dict[str, Any]
     content: dict[str, Any]
 
 
@@ -42,7 +43,8 @@ def mutants() -> Iterator[Mutant]:
                     changed["groups"][group_number]["rules"][rule_number] = broken
                     title = rule.get("alert") or rule["record"]
                     name = f"{path.stem}-{group_number}.{rule_number}-{title}-{number}-{what}"
-                    yield Mutant(name=re.sub(r"[^\w.-]+", "_", name), file=path, rule=rule, content=changed)
+                    name = re.sub(r"[^\w.-]+", "_", name)
+                    yield Mutant(name=name, file=path, rule=rule, broken=broken, content=changed)
 
 
 def _broken(rule: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
