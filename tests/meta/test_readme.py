@@ -124,7 +124,7 @@ def test_the_readmes_lines_for_a_store_make_keys_that_pass(tmp_path: Path) -> No
         env=environ,
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=2 * DEADLINE,  # many commands, each with a start of its own
         check=True,
     )
     settings = dict(line.split("=", 1) for line in done.stderr.splitlines() if line.startswith("GATEKEY_"))
