@@ -85,6 +85,11 @@ WAYS = {
     from service.observe.writer import LineWriter
     configure_logging(LineWriter(os.open(os.devnull, os.O_WRONLY)), console=False, level="info")
     logging.getLogger("x").error("failed", exc_info=LookupError(SECRET))""",
+    "in a span": """
+    from contextlib import suppress
+    from tests.support.otlp import Receiver
+    with suppress(Exception):  # it is none that could be decoded
+        Receiver(0).take("/v1/traces", SECRET.encode())""",
     "in a refusal": "RawResponse(401, (), SECRET.encode()).heard()",
     "in a redirect": "RawResponse(302, (('location', '/login?next=' + quote(SECRET)),)).heard()",
     "in a database": "in_database(tmp_path, 'CREATE TABLE t (x)', 'INSERT INTO t VALUES (?)')",
@@ -98,6 +103,7 @@ INSIDE = (
     "in the service's log",
     "in a scrape",
     "in a traceback of the service",
+    "in a span",
     "in a refusal",
     "in a redirect",
 )
@@ -152,7 +158,7 @@ def test_a_test_that_leaks_a_secret_fails_by_name(leaky_run: tuple[int, str], wa
     """In whichever form and on whichever way it gets out."""
     code, output = leaky_run
     name = function(way)
-    what = "log, metrics or refusals" if way in INSIDE else "captured output"
+    what = "log, metrics, traces or refusals" if way in INSIDE else "captured output"
     what = "database file keys.db" if way in STORED else what
     assert code == 1
     assert f"1 secret(s) of the tests stand in the {what} of test_small.py::test_{name}\n" in output

@@ -123,7 +123,7 @@ def end_of_test(name: str, captured: Iterable[str], *, databases_in: Path | None
     """What is to be said about the leaks of a test that has ended, ``""`` when there are none."""
     heard = [_heard.popleft() for _ in range(len(_heard))]
     problems = []
-    for what, texts in (("captured output", captured), ("log, metrics or refusals", heard)):
+    for what, texts in (("captured output", captured), ("log, metrics, traces or refusals", heard)):
         try:
             check("\n".join(texts), f"the {what} of {name}")
         except AssertionError as error:

@@ -94,7 +94,7 @@ class Receiver:
         self.paths.add(path)
         self._answering.wait(60)
         if self.status == 200:
-            leaks.check(body.decode("latin-1"), "what the receiver of traces got")
+            leaks.hear(body.decode("latin-1"))  # this is no thread of the test, which has to fail
             message = ExportTraceServiceRequest()
             message.ParseFromString(body)
             self.spans += _spans(message)

@@ -1,8 +1,8 @@
 """A canary key sent into every path of a real service, faults included, is found nowhere afterwards.
 
 Its secret is awkward to encode, so that each way of writing it down differs. Where it is looked for: in what the processes
-print, their public pages, the files of the store, and every answer. The other tests look for their secrets there too, by
-themselves (``tests.support.leaks``); this one has the paths that they do not have.
+print, their public pages and traces, the files of the store, and every answer. The other tests look for their secrets there
+too, by themselves (``tests.support.leaks``); this one has the paths that they do not have.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tests.support import leaks, raw_http, sqlite_kind
 from tests.support.clock import START
 from tests.support.in_process import ask, logged_gatekey
 from tests.support.keys import DOMAIN
+from tests.support.otlp import receiver
 from tests.support.processes import CONTEXT, HOST
 from tests.support.servers import gatekey, key_line, search_pages, wait_until
 
@@ -46,6 +47,8 @@ ENVIRON = {
 PAIR = [("X-Api-Key", "canary"), ("X-Secret-Token", CANARY)]
 BASIC = [("Authorization", "Basic " + base64.b64encode(f"canary:{CANARY}".encode()).decode())]
 BEARER = [("Authorization", f"Bearer canary.{CANARY}")]
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+SAMPLED = ("Traceparent", f"00-{TRACE}-00f067aa0ba902b7-01")
 OPERATOR = [("X-Api-Key", "operator"), ("X-Secret-Token", CANARY)]
 
 
@@ -136,7 +139,7 @@ async def _fill(url: str) -> None:
 def asked(server: GatekeyServer, name: str) -> int:
     """The status of the answer, in which the secret must not be either."""
     method, target, lines, body = QUESTIONS[name]
-    answer = raw_http.request(server.port, method, target, [*HOST, *lines], body)
+    answer = raw_http.request(server.port, method, target, [*HOST, SAMPLED, *lines], body)
     leaks.check("\n".join((repr(answer.headers), answer.body.decode())), f"the answer to {name!r}")
     return answer.status
 
@@ -149,7 +152,8 @@ def refused_by_the_store(server: GatekeyServer, api_key: str) -> bool:
 def test_the_canary_is_nowhere_after_every_path_and_fault(place: Path) -> None:
     """Every kind of question, then a record that a hand has spoilt, then a store that is gone."""
     away = place.parent.with_name("elsewhere")
-    with gatekey(env={**ENVIRON, "GATEKEY_STORE_URL": f"sqlite:///{place}"}) as server:
+    env = {**ENVIRON, "GATEKEY_STORE_URL": f"sqlite:///{place}"}
+    with receiver() as traces, gatekey(env={**env, **traces.environ}) as server:
         statuses = {name: asked(server, name) for name in QUESTIONS}
         assert [statuses[name] for name in ("pair", "Basic", "Bearer", "verify", "import")] == [200] * 5
         assert 0 not in statuses.values()
@@ -166,6 +170,9 @@ def test_the_canary_is_nowhere_after_every_path_and_fault(place: Path) -> None:
             away.rename(place.parent)
         seen = {event["reason"] for event in server.events if event["event"] == "auth.decision"}
         assert seen >= REASONS
+        decided = len([event for event in server.events if event.get("trace_id") == TRACE])
+        assert decided > len(QUESTIONS)
+        wait_until(lambda: len([span for span in traces.spans if span.trace_id == TRACE]) > decided, "all is traced")
 
 
 def test_the_canary_is_in_no_traceback_of_a_view_that_fails() -> None:
