@@ -103,7 +103,7 @@ def _strained_goals(run: Run) -> list[list[str]]:
     for scene, found in run.strained.items():
         if scene == "pages":
             continue  # one process does both: a figure for the docs, no goal
-        if all(one.calm_rate for one in found):
+        if scene == "slow-store":  # elsewhere rates are not compared, or the load shares its core with somebody
             rate = ratio([one.strained_rate for one in found], [one.calm_rate for one in found])
             met = "met" if rate.median >= STRAINED_RATE_AT_LEAST else "not met"
             rows.append(

@@ -182,6 +182,7 @@ def _fill(path: Path, environment: dict[str, str]) -> None:
 
 
 async def _ask_cold(port: int, number: int) -> None:
+    await asyncio.sleep(_PACE * number / _ASKING)  # nobody's callers come in step
     client = Client(port)
     try:
         for index in range(number, _COLD, _ASKING):

@@ -75,7 +75,11 @@ class Authenticator:
             return Decision(credentials)
         entry = self._cache.peek(credentials.api_key)
         if entry is None:
-            return self._decide_stale(request, credentials, self._cache.stale_unanswered(credentials.api_key))
+            decision = self._decide_stale(request, credentials, self._cache.stale_unanswered(credentials.api_key))
+            if decision is None and self._cache.turns_away(credentials.api_key):
+                self._metrics.cache_lookup("miss")
+                return Decision(Reason.OVERLOADED)
+            return decision
         loaded = entry.loaded
         if loaded is None:
             self._peppers.waste(credentials.secret.reveal())

@@ -138,6 +138,10 @@ class KeyCache:
             self._refresh_soon(api_key)
         return self.stale(api_key)
 
+    def turns_away(self, api_key: str) -> bool:
+        """Whether a look-up is refused now, before it begins: of no key that is known here. Any thread."""
+        return api_key not in self._entries and self._loads.turns_away(api_key)
+
     def _refresh_soon(self, api_key: str) -> None:
         """Any thread."""
         loop = self._loop  # once: closing takes it away at any moment

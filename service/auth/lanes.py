@@ -59,11 +59,13 @@ class Lane:
         self.waiting = 0
 
     def admits(self, now: float) -> bool:
-        """Whether one more may join the queue. It counts by what it finds: many new keys at once may all be honest."""
-        self._left = min(self._burst, self._left + (now - self._counted_at) * self._rate)
-        self._counted_at = now
-        return self._left >= 1
+        """Whether one more may join the queue. It counts by what it finds: many new keys at once may all be honest.
 
-    def found_nothing(self) -> None:
+        Any thread: it only looks.
+        """
+        return self._left + (now - self._counted_at) * self._rate >= 1
+
+    def found_nothing(self, now: float) -> None:
         """One of its look-ups was of a key that nobody has."""
-        self._left -= 1
+        self._left = min(self._burst, self._left + (now - self._counted_at) * self._rate) - 1
+        self._counted_at = now

@@ -31,7 +31,7 @@ LOAD_LIMIT: Final = 5.0
 _NOTHING_RATE: Final = 200.0
 """Look-ups a second that may find no key, in the long run: a flood of made-up ones must leave the loop to those who have one."""
 
-_NOTHING_BURST: Final = 1_000
+_NOTHING_BURST: Final = 500
 """And so many at once after a quiet while."""
 
 _CLOSE_LIMIT: Final = 1.0  # seconds
@@ -73,6 +73,16 @@ class Loads:
     def __contains__(self, api_key: str) -> bool:
         """Whether a caller would join a look-up."""
         return api_key in self._loads
+
+    def turns_away(self, api_key: str) -> bool:
+        """Whether ``wait`` would refuse a stranger at once, because too many others found nothing; counted as there.
+
+        Any thread. A flood then costs neither a coroutine nor an exception for each of its keys.
+        """
+        if api_key in self._loads or self._strangers.admits(self._clock.age()):
+            return False
+        self._metrics.shed("misses")
+        return True
 
     async def wait(self, api_key: str, *, known: bool, budget: float) -> CacheEntry:
         """What the look-up of the key finds, for at most ``budget`` seconds.
@@ -181,7 +191,7 @@ class Loads:
             found = await self._read(load)
             self._answers += 1
             if found.loaded is None:
-                load.lane.found_nothing()
+                load.lane.found_nothing(self._clock.age())
         except StoreUnavailable as error:
             found = error
         except Exception as error:  # noqa: BLE001 - whatever breaks is for those who wait to hear

@@ -339,9 +339,23 @@ BREAKS = [
     Break(
         "11: no more made-up keys than this",
         LANES,
-        "return self._left >= 1",
+        "return self._left + (now - self._counted_at) * self._rate >= 1",
         "return True",
         "loads::test_a_flood_of_made_up_keys_is_refused_at_once",
+    ),
+    Break(
+        "11: a flood makes no known key a stranger",
+        CACHE,
+        "api_key not in self._entries and self._loads.turns_away(api_key)",
+        "self._loads.turns_away(api_key)",
+        "authenticator::test_a_known_key_is_no_stranger_in_a_flood",
+    ),
+    Break(
+        "11: a flood keeps nobody from joining",
+        LOADS,
+        "if api_key in self._loads or self._strangers.admits",
+        "if self._strangers.admits",
+        "loads::test_who_asks_for_what_is_being_looked_up_joins_in_a_flood",
     ),
     Break(
         "11: new keys that somebody has are no flood",

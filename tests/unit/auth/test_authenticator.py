@@ -514,3 +514,39 @@ def test_the_reason_table_is_complete_and_keeps_the_laws() -> None:
         else:
             assert 400 <= row.status < 500
             assert row.code
+
+
+# -- a flood of made-up keys --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def flooded(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """A world whose strangers have asked for all the keys that may be nobody's; ``known`` is past its time."""
+    monkeypatch.setattr("service.auth.loads._NOTHING_BURST", 1)
+    monkeypatch.setattr("service.auth.loads._NOTHING_RATE", 0.0)
+    world = World(negative_ttl=1.0)
+    await fill(world)
+    assert (await world.decide("known")).reason is Reason.OK
+    assert (await world.decide("made-up")).reason is Reason.UNKNOWN_KEY
+    world.clock.advance(100.0)
+    world.cache.heartbeat()
+    yield world
+    await world.cache.close()
+
+
+async def test_a_stranger_in_a_flood_is_refused_without_a_look_up(flooded: World) -> None:
+    """By the first look, in which nothing is made that could wait; whose key it was before does not matter."""
+    finds = list(flooded.store.finds)
+    for name in ("another", "made-up"):
+        decision = flooded.authenticator.decide_cached(flooded.request(name))
+        assert decision is not None
+        assert decision.reason is Reason.OVERLOADED
+    assert flooded.store.finds == finds
+    assert flooded.metrics.registry.get_sample_value("gatekey_shed_total", {"reason": "misses"}) == 2
+    assert flooded.lookups("miss") == 4
+
+
+async def test_a_known_key_is_no_stranger_in_a_flood(flooded: World) -> None:
+    """What the cache once knew is read again."""
+    assert flooded.authenticator.decide_cached(flooded.request("known")) is None
+    assert (await flooded.decide("known")).source is Source.STORE

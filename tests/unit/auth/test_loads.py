@@ -326,6 +326,22 @@ async def test_a_flood_of_made_up_keys_is_refused_at_once(
     await asyncio.gather(*callers, return_exceptions=True)
 
 
+async def test_who_asks_for_what_is_being_looked_up_joins_in_a_flood(
+    store: HeldStore, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs the store nothing more."""
+    monkeypatch.setattr("service.auth.loads._NOTHING_BURST", 1)
+    loads = Loads(store.read, clock=FakeClock(), metrics=metrics, max_loads=8, max_waiting=20)
+    callers = await ask(loads, "a", "b")
+    await store.answer("a")
+    assert [loads.turns_away(key) for key in "bc"] == [False, True]
+    callers += await ask(loads, "b")
+    await store.answer("b")
+    assert [(await caller).loaded for caller in callers] == [None] * 3
+    assert store.asked == ["a", "b"]
+    await loads.close()
+
+
 async def test_new_keys_that_somebody_has_are_no_flood(
     store: HeldStore, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
