@@ -72,11 +72,12 @@ def _read_quickly(connection: sqlite3.Connection, query: str, value: str | None)
     tolerant, connection.text_factory = connection.text_factory, str
     try:
         return connection.execute(query, (value,)).fetchone()  # type: ignore[no-any-return]  # rows come without types
-    except sqlite3.OperationalError:  # its message may hold the text
-        connection.text_factory = tolerant
-        return connection.execute(query, (value,)).fetchone()  # type: ignore[no-any-return]  # likewise
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) is not None:
+            raise  # SQLite's own: the module's, whose message may hold the text, has none
     finally:
         connection.text_factory = tolerant
+    return connection.execute(query, (value,)).fetchone()  # type: ignore[no-any-return]  # likewise
 
 
 def get(connection: sqlite3.Connection, key_id: str) -> KeyRecord:

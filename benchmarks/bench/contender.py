@@ -71,9 +71,9 @@ class Contender:
     workers: int = 1
     """Processes that answer; each gets a core where there are enough."""
     latency: bool = True
+    """Whether it is measured at 70 % of its top rate, too."""
     batch: bool = True
     """Whether its threads run under ``SCHED_BATCH``, having a core of their own."""
-    """Whether it is measured at 70 % of its top rate, too."""
     versions: tuple[str, ...] = ()
     """The packages and programs to name."""
 

@@ -51,12 +51,11 @@ def pinned(cores: frozenset[int], *, batch: bool = True) -> Iterator[None]:
     Nobody else is there, so none of their threads has to interrupt another one (``SCHED_BATCH``), whoever is measured;
     unless not ``batch``.
     """
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    if batch:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    before, policy = os.sched_getaffinity(0), os.sched_getscheduler(0)
     try:
+        os.sched_setaffinity(0, cores)
+        os.sched_setscheduler(0, os.SCHED_BATCH if batch else os.SCHED_OTHER, os.sched_param(0))
         yield
     finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.sched_setscheduler(0, policy, os.sched_param(0))
         os.sched_setaffinity(0, before)

@@ -40,7 +40,7 @@ _SECOND_CHANCES: Final = 8
 class KeyCache:
     """The TTL cache with single flight, negative entries, generations and stale answers; a ``ChangeListener``.
 
-    ``peek`` is for any thread; everything else belongs to the loop on which ``load`` is first called. Times are seconds.
+    What is for any thread says so; everything else belongs to the loop on which ``load`` is first called. Times are seconds.
     ``max_loads`` look-ups are under way at a time, and ``max_waiting`` callers wait for them or for their turn.
     """
 

@@ -67,5 +67,5 @@ class Lane:
 
     def found_nothing(self, now: float) -> None:
         """One of its look-ups was of a key that nobody has."""
-        self._left = min(self._burst, self._left + (now - self._counted_at) * self._rate) - 1
-        self._counted_at = now
+        left = min(self._burst, self._left + (now - self._counted_at) * self._rate) - 1
+        self._counted_at, self._left = now, left  # in this order: who looks in between must not see too much

@@ -1,7 +1,8 @@
 """Look-ups of what the cache does not know: one at a time for each key, a few at a time in all, the rest in a queue.
 
 Nobody waits longer than their budget, whatever the store does, and a turn whose callers have all left is not taken. Known
-keys have a queue of their own, which is served first, and turns that strangers never get. Belongs to one event loop.
+keys have a queue of their own, which is served first, and turns that strangers never get. Belongs to one event loop, but
+for ``turns_away``.
 """
 
 from __future__ import annotations

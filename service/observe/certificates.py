@@ -5,7 +5,6 @@ What cannot be read is left out; whoever needs the file says so itself, and no f
 
 from __future__ import annotations
 
-import re
 import ssl
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -16,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ends_of"]
 
-_PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
+_END: Final = "-----END CERTIFICATE-----"
+_LARGEST: Final = 1 << 20
+"""Bytes of a file that is read: several times a whole system's authorities."""
 _VERSION: Final = 0xA0  # the tag of [0], which a certificate of the first version lacks
 _VALIDITY: Final = 3  # after serial number, algorithm and issuer
 _GENERALIZED: Final = 0x18  # GeneralizedTime; UTCTime, the other one, has two digits for the year
@@ -38,8 +40,11 @@ def ends_of(files: Mapping[str, Path | None]) -> dict[str, float]:
 
 def _ends(path: Path) -> list[float]:
     try:
-        text = path.read_text(encoding="ascii", errors="replace")
-        return [_not_after(ssl.PEM_cert_to_DER_cert(pem)) for pem in _PEM.findall(text)]
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            return []
+        parts = path.read_text(encoding="ascii", errors="replace").split(_BEGIN)[1:]
+        texts = [part.partition(_END)[0] for part in parts if _END in part]
+        return [_not_after(ssl.PEM_cert_to_DER_cert(f"{_BEGIN}{text}{_END}")) for text in texts]
     except (OSError, ValueError, IndexError, StopIteration):
         return []
 
@@ -57,10 +62,11 @@ def _not_after(certificate: bytes) -> float:
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Tag and content of each value of a sequence (DER)."""
-    while data:
-        tag, length, start = data[0], data[1], 2
+    at = 0
+    while at < len(data):
+        tag, length, start = data[at], data[at + 1], at + 2
         if length >= _MANY:
             start += length - _MANY
-            length = int.from_bytes(data[2:start], "big")
+            length = int.from_bytes(data[at + 2 : start], "big")
         yield tag, data[start : start + length]
-        data = data[start + length :]
+        at = start + length

@@ -196,8 +196,8 @@ def _store(store: str, store_timeout: float, find_timeout: float) -> Iterable[Fa
             ("store", "operation"),
             tuple((store, operation) for operation in _RESULTS),
             _bounds(
+                0.0002,
                 0.001,
-                0.005,
                 0.05,
                 store_timeout * _MARGIN,
                 _LONG,
@@ -315,7 +315,8 @@ def _requests(store_timeout: float, request_timeout: float) -> Iterable[Family]:
         Family(
             "counter",
             "shed",
-            "Requests refused because too many were waiting: at once, or (loads) because no turn came in time. Good: 0.",
+            "Requests refused because too many waited or asked for made-up keys: at once, or (loads) because no turn "
+            "came in time. Good: 0.",
             ("reason",),
             _each("misses", "loads", "bridge"),
         ),
@@ -370,8 +371,8 @@ def _processes(certificates: tuple[str, ...]) -> Iterable[Family]:
         yield Family(
             "gauge",
             "tls_certificate_expiry_timestamp_seconds",
-            "When the certificates in use end, the first of each file (Unix time). Good: weeks away; a renewed file is in "
-            "use after a restart.",
+            "When the certificates in use end (Unix time): the first of a chain, the last of a file of authorities. "
+            "Good: weeks away; a renewed file is in use after a restart.",
             ("certificate",),
             _each(*certificates),
             across="min",

@@ -6,6 +6,7 @@ Each figure is left out where the system does not tell it (no ``/proc``); none i
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -80,11 +81,17 @@ def started_at(pid: int, *, proc: Path = _PROC) -> float | None:
     """When a process began (Unix time); ``None`` for one that is gone, or where the system does not tell."""
     try:
         ticks = int(_fields(proc / str(pid))[_STARTTIME])
-        lines = (proc / "stat").read_text(encoding="ascii").splitlines()
+        boot = _booted_at(proc)
     except OSError:
         return None
-    boot = next((int(line.split()[1]) for line in lines if line.startswith("btime ")), None)
     return None if boot is None else boot + ticks / os.sysconf("SC_CLK_TCK")
+
+
+@lru_cache
+def _booted_at(proc: Path) -> int | None:
+    """As it was first told: it moves with every step of the wall clock, and a process does not begin again then."""
+    lines = (proc / "stat").read_text(encoding="ascii").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("btime ")), None)
 
 
 def _fields(folder: Path) -> list[str]:

@@ -59,7 +59,7 @@ def _is_positive(text: str) -> bool:
 
 
 def _is_share(text: str) -> bool:
-    return re.fullmatch(r"0|1|0?\.\d{1,9}|[01]\.0{0,9}|0\.\d{1,9}", text) is not None
+    return re.fullmatch(r"0|1|0?\.\d{1,9}|[01]\.0{0,9}", text) is not None
 
 
 _RULES: Final[tuple[tuple[tuple[str, ...], Callable[[str], bool], str], ...]] = (
