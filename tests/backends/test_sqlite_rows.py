@@ -49,6 +49,7 @@ NONSENSE = [
     "secret = 'argon2:1:' || substr(secret, 15)",
     "secret = secret || '0'",
     "secret = CAST(x'ff00fe' AS TEXT)",
+    "secret = CAST(x'74656c6c74616c65ff' AS TEXT)",
     "previous_secret = ''",
     "previous_secret = 'telltale'",
     "previous_expires_at = 'soon'",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -101,6 +102,14 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path, content: bytes | None) 
 def test_a_folder_is_no_certificate(tmp_path: Path) -> None:
     """Neither an error."""
     assert ends_of({"store_ca": tmp_path}) == {}
+
+
+def test_what_never_ends_or_is_too_large_is_not_read(make: Callable[..., Path], tmp_path: Path) -> None:
+    """A pipe would hold the start up, and what takes long to look through as well."""
+    pipe, large = tmp_path / "pipe", tmp_path / "large.pem"
+    os.mkfifo(pipe)
+    large.write_bytes(make("server", 9).read_bytes() + bytes(1 << 20))
+    assert ends_of({"server": pipe, "client_ca": large}) == {}
 
 
 @pytest.mark.parametrize(

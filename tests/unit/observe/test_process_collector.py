@@ -69,6 +69,14 @@ def test_this_process_began_before_now_and_after_its_parent() -> None:
     assert parents <= mine <= time.time() + 1
 
 
+def test_a_stepped_clock_begins_no_process_anew(tmp_path: Path) -> None:
+    """The system then tells another time at which the machine began, and a restart would be drawn where none was."""
+    add_process(tmp_path, 11, command="gatekey", ticks=1, pages=1, files=1)
+    for boot in (1000, 2000):
+        (tmp_path / "stat").write_text(f"btime {boot}\n")
+        assert started_at(11, proc=tmp_path) == 1000
+
+
 def test_a_start_that_the_system_does_not_tell_is_none(tmp_path: Path) -> None:
     """No process, or no time at which the machine began."""
     assert started_at(11, proc=tmp_path) is None
