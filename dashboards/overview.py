@@ -8,7 +8,7 @@ from dashboards.links import dashboard as to
 from dashboards.links import lines as to_lines
 from dashboards.links import runbook, traces
 from dashboards.page import Row, page
-from dashboards.panels import ALERT, BAD, GOOD, board, firing, graph, lines, stat
+from dashboards.panels import ALERT, BAD, CUSTOMERS_IN, GOOD, STRANGERS_IN, board, firing, graph, lines, stat
 from dashboards.queries import (
     CUSTOMERS,
     ERRORS,
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 __all__ = ["dashboard"]
 
 OUTCOMES: Final = {"allow": GOOD, "deny": ALERT, "error": BAD}
+SOURCES: Final = {"cache": GOOD, "negative": "#8ab8ff", "store": "purple", "stale": BAD, "none": "#9fa7b3"}
+OPERATIONS: Final = {
+    "find": "#5794f2",
+    "ping": "#9fa7b3",
+    "read": "yellow",
+    "write": "purple",
+    "organizations": "#8ab8ff",
+    "barrier": GOOD,
+}
 _DECISION: Final = "decision_duration_seconds"
 _FIND: Final = 'operation="find"'
 _SAME_REASON: Final = 'reason="${__field.labels.reason}"'
@@ -86,17 +95,17 @@ def _now() -> tuple[Panel, ...]:
         stat(
             104,
             "Store",
-            "Whether every instance reaches its store, as the last operations saw it.",
-            gauge("min", "store_up"),
+            "Whether every instance reaches its store, and half of its look-ups take less than 0.1 s.",
+            f"{gauge('min', 'store_up')} * (2 - ({_found_within()} > bool 0.1))",
             good="up. While it is down, known keys pass from the cache for GATEKEY_CACHE_STALE_IF_ERROR.",
             unit="short",
-            limits=((0, BAD), (1, GOOD)),
-            words={"0": (BAD, "down"), "1": (GOOD, "up")},
+            limits=((0, BAD), (1, ALERT), (2, GOOD)),
+            words={"0": (BAD, "down"), "1": (ALERT, "slow"), "2": (GOOD, "up")},
             links=(to("gatekey-store", "Store and cache"), runbook("GatekeyStoreErrors")),
         ),
         stat(
             105,
-            "Announcements",
+            "Revocation link",
             "Whether changes of keys reach every instance at once; without them a revoked key lives up to 6.5 s longer.",
             gauge("min", "invalidation_link_up"),
             good="up.",
@@ -107,7 +116,7 @@ def _now() -> tuple[Panel, ...]:
         ),
         stat(
             106,
-            "Refused: known",
+            "Customers refused",
             "Denials of known keys (expired, inactive, wrong domain, scope, ...), as a share of what known keys ask for.",
             _customers_refused(),
             good="below 2 %, and as last week; a jump means that somebody's keys have ended.",
@@ -117,7 +126,7 @@ def _now() -> tuple[Panel, ...]:
         ),
         stat(
             107,
-            "Refused: others",
+            "Strangers refused",
             "Denials a second of those who proved nothing: unknown keys, wrong secrets, broken or no credentials.",
             rate("decisions_total", STRANGERS),
             good="a few; above 50 a second somebody guesses keys.",
@@ -147,22 +156,26 @@ def _board() -> Panel:
     return board(
         201,
         "What is wrong",
-        "Green is well, orange a warning, red bad. The first rows are what callers feel, the others why. "
+        "Green is well, orange a warning, red bad. The last two rows are what callers feel, the others why. "
         "A store is slow where half of the look-ups are; a worker that died is missing, however soon it was replaced.",
         (
-            (level(share("decisions_total", ERRORS), 0.0005, 0.005), "Errors"),
-            (level(quantile(0.99, _DECISION), 0.01, 0.05), "Slow decisions"),
+            (f"2 * (1 - {gauge('min', 'store_up')})", "Store down"),
+            (level(_found_within(), 0.025, 0.1), "Store slow"),
+            (f"2 * (1 - {gauge('min', 'invalidation_link_up')})", "Revocation link lost"),
+            (f"2 * (({missing}) > bool 0)", "Worker missing"),
             (level(_customers_refused(), 0.02, 0.1), "Customers refused"),
             (level(rate("decisions_total", STRANGERS), 10, 50), "Keys guessed at"),
-            (f"2 * (1 - {gauge('min', 'store_up')})", "Store down"),
-            (level(quantile(0.5, "store_operation_duration_seconds", _FIND), 0.025, 0.1), "Store slow"),
-            (f"2 * (1 - {gauge('min', 'invalidation_link_up')})", "Announcements lost"),
-            (f"2 * (({missing}) > bool 0)", "Worker missing"),
             (f"2 * (({lost}) > bool 0)", "Log lines lost"),
+            (level(share("decisions_total", ERRORS), 0.0005, 0.005), "Errors"),
+            (level(quantile(0.99, _DECISION), 0.01, 0.05), "Slow decisions"),
         ),
         good="all green.",
         links=(to("gatekey-slo", "Objectives"), to("gatekey-store", "Store and cache")),
     )
+
+
+def _found_within() -> str:
+    return quantile(0.5, "store_operation_duration_seconds", _FIND)
 
 
 def _customers_refused() -> str:
@@ -194,6 +207,7 @@ def _decisions() -> tuple[Panel, ...]:
             good="about as a week ago; a step is one customer's keys that have ended (the log says whose).",
             unit="reqps",
             stacked=True,
+            colors=CUSTOMERS_IN,
             before=("a week ago",),
             links=(to_lines(_SAME_REASON), to("gatekey-security", "Security and audit")),
         ),
@@ -206,6 +220,7 @@ def _decisions() -> tuple[Panel, ...]:
             good="little, without steps; it costs no error budget.",
             unit="reqps",
             stacked=True,
+            colors=STRANGERS_IN,
             links=(to_lines(_SAME_REASON), runbook("GatekeyKeyGuessing")),
         ),
     )
@@ -235,6 +250,7 @@ def _latency() -> tuple[Panel, ...]:
             good="cache below 1 ms, store below 50 ms, no stale.",
             unit="s",
             limits=(0.05, 0.25),
+            colors=SOURCES,
             links=(to_lines('source="${__field.labels.source}"'), to("gatekey-store", "Store and cache")),
         ),
         graph(
@@ -288,6 +304,7 @@ def _cache_and_store() -> tuple[Panel, ...]:
             good="find below 50 ms.",
             unit="s",
             limits=(0.05, 0.2),
+            colors=OPERATIONS,
             links=(to("gatekey-store", "Store and cache"), traces("duration > 50ms")),
         ),
     )

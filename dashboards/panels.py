@@ -36,7 +36,21 @@ if TYPE_CHECKING:
 
     from grafana_foundation_sdk.builders.dashboard import DashboardLink
 
-__all__ = ["ALERT", "BAD", "GOOD", "Query", "board", "firing", "graph", "heat", "labels", "lines", "stat"]
+__all__ = [
+    "ALERT",
+    "BAD",
+    "CUSTOMERS_IN",
+    "GOOD",
+    "STRANGERS_IN",
+    "Query",
+    "board",
+    "firing",
+    "graph",
+    "heat",
+    "labels",
+    "lines",
+    "stat",
+]
 
 Query: TypeAlias = tuple[str, str]
 """PromQL and the legend of what it finds."""
@@ -48,6 +62,21 @@ GOOD: Final = "green"
 QUIET: Final = "#2f5738"  # a tile that is well, so that the others stand out
 ALERT: Final = "orange"
 BAD: Final = "red"
+CUSTOMERS_IN: Final = {
+    "expired": BAD,
+    "inactive": ALERT,
+    "wrong_domain": "yellow",
+    "insufficient_scope": "purple",
+    "origin_not_allowed": "#8ab8ff",
+    "network_not_allowed": "blue",
+}
+"""A reason has its colour wherever it is drawn, and whatever else there is."""
+STRANGERS_IN: Final = {
+    "unknown_key": BAD,
+    "bad_secret": ALERT,
+    "malformed_key": "yellow",
+    "missing_credentials": "#8ab8ff",
+}
 _LEVELS: Final = {"0": (GOOD, "well"), "1": (ALERT, "warning"), "2": (BAD, "bad")}
 
 
@@ -152,15 +181,18 @@ def heat(number: int, title: str, text: str, query: str, *, good: str, links: Se
 
 
 def firing(number: int) -> Panel:
-    """The alerts that fire now, each with a link to its runbook."""
-    text = "Alerts of dashboards/rules that fire now; a click on a name opens its runbook. Good: none."
-    panel = table.Panel().id(number).title("Firing alerts").description(text).datasource(_source()).unit("short")
-    query = 'ALERTS{alertname=~"Gatekey.+",alertstate="firing",severity=~"page|ticket"}'
+    """The alerts that fire now or are about to, each with a link to its runbook."""
+    text = (
+        "Alerts of dashboards/rules that fire, or that will when it goes on (pending); a click on a name opens its runbook. "
+        "Good: none."
+    )
+    panel = table.Panel().id(number).title("Alerts").description(text).datasource(_source()).unit("short")
+    query = 'ALERTS{alertname=~"Gatekey.+",severity=~"page|ticket"}'
     target = _target(0, query, "", instant=True).format(PromQueryFormat.TABLE)
-    kept = {"alertname": 0, "severity": 1, "job": 2, "instance": 3}
-    tidy = {"excludeByName": {"Time": True, "Value": True, "__name__": True, "alertstate": True}, "indexByName": kept}
+    kept = {"alertname": 0, "alertstate": 1, "severity": 2, "job": 3, "instance": 4}
+    tidy = {"excludeByName": {"Time": True, "Value": True, "__name__": True}, "indexByName": kept}
     panel = panel.with_target(target).with_transformation(DataTransformerConfig("organize", options=tidy))
-    panel = panel.thresholds(_steps((1, 1))).no_value("no alert fires")
+    panel = panel.thresholds(_steps((1, 1))).no_value("no alert fires or is about to")
     severity = ValueMap({"page": ValueMappingResult("page", BAD), "ticket": ValueMappingResult("ticket", ALERT)})
     colored = DynamicConfigValue("custom.cellOptions", {"type": "color-text"})
     panel = panel.override_by_name("severity", [DynamicConfigValue("mappings", [severity]), colored])

@@ -8,7 +8,7 @@ from dashboards.links import dashboard as to
 from dashboards.links import lines as to_lines
 from dashboards.links import runbook, traces
 from dashboards.page import Row, page
-from dashboards.panels import BAD, GOOD, graph, lines, stat
+from dashboards.panels import BAD, CUSTOMERS_IN, GOOD, STRANGERS_IN, graph, lines, stat
 from dashboards.queries import CUSTOMERS, LIMITS, PROXIES, STRANGERS, gauge, grew, quantile, rate
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def _refused() -> tuple[Panel, ...]:
             good="about as a week ago; a step is one customer's keys that have ended (the log says whose).",
             unit="reqps",
             stacked=True,
+            colors=CUSTOMERS_IN,
             before=("a week ago",),
             links=(to_lines(_SAME_REASON), runbook("GatekeyKnownKeyDenials")),
         ),
@@ -123,6 +124,7 @@ def _refused() -> tuple[Panel, ...]:
             good="little, without steps.",
             unit="reqps",
             stacked=True,
+            colors=STRANGERS_IN,
             links=(to_lines(_SAME_REASON), runbook("GatekeyKeyGuessing")),
         ),
         graph(

@@ -58,7 +58,7 @@ def _now() -> tuple[Panel, ...]:
         ),
         stat(
             103,
-            "Announcements",
+            "Revocation link",
             "Whether changes of keys reach every instance at once.",
             gauge("min", "invalidation_link_up"),
             good="up.",
