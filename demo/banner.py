@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from demo.load import read_keys
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from demo.state import State
 
 __all__ = ["banner", "shell"]
+
+_SETTING: Final = re.compile("GATEKEY_[A-Z_]+")
+"""Names are not quoted: nothing else may stand in a line that a shell evaluates."""
 
 
 def banner(addresses: dict[str, str], again: str) -> str:
@@ -56,7 +60,7 @@ def shell(state: State, folder: Path) -> str:
         "KEY_ID": KEY_ID,
         "API_KEY": KEY_ID,
         "SECRET": secret,
-        **state.settings,
+        **{name: value for name, value in state.settings.items() if _SETTING.fullmatch(name)},
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
     log = shlex.quote(str(folder / "logs/gatekey.log"))

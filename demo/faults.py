@@ -6,14 +6,15 @@ import os
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from demo.load import Site, guess
-from demo.parts import children, run, signal_family
+from demo.parts import Failure, children, run, signal_family
+from demo.state import runs
 
 if TYPE_CHECKING:
     import threading
@@ -36,8 +37,11 @@ class Broken:
         """Set when the fault is to end early."""
 
     def pid(self, name: str) -> int:
-        """Of a part."""
-        return self.state.processes[name][0]
+        """Of a part that still runs: its number may be a stranger's by now."""
+        pid, started = self.state.processes[name]
+        if not runs(pid, started):
+            raise Failure(f"{name} does not run any more")
+        return pid
 
     def site(self) -> Site:
         """A client's connection to the proxy."""
@@ -47,13 +51,13 @@ class Broken:
 
 def store_down(broken: Broken, seconds: float) -> None:
     """Postgres stands still: whoever asks it gets no answer."""
-    with _paused(broken.pid("postgres")):
+    with _paused(broken, "postgres"):
         broken.ended.wait(seconds)
 
 
 def valkey_down(broken: Broken, seconds: float) -> None:
     """Valkey stands still, and with it the other Gatekey's store."""
-    with _paused(broken.pid("valkey")):
+    with _paused(broken, "valkey"):
         broken.ended.wait(seconds)
 
 
@@ -62,7 +66,8 @@ def worker_killed(broken: Broken, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until and not broken.ended.wait(1):
         for worker in children(broken.pid("gatekey"))[-1:]:
-            os.kill(worker, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(worker, signal.SIGKILL)
 
 
 def keys_guessed(broken: Broken, seconds: float) -> None:
@@ -96,13 +101,14 @@ FAULTS: Final[Mapping[str, Callable[[Broken, float], None]]] = {
 
 
 @contextmanager
-def _paused(pid: int) -> Iterator[None]:
-    """The process and its children stand still."""
-    signal_family(pid, signal.SIGSTOP)
+def _paused(broken: Broken, name: str) -> Iterator[None]:
+    """The part's process and its children stand still."""
+    signal_family(broken.pid(name), signal.SIGSTOP)
     try:
         yield
     finally:
-        signal_family(pid, signal.SIGCONT)
+        with suppress(Failure):  # whoever ended the demo has woken it up
+            signal_family(broken.pid(name), signal.SIGCONT)
 
 
 def _gatekey(broken: Broken, *words: str) -> None:

@@ -26,7 +26,7 @@ _KEYS: Final = 5  # of each organization
 _SCOPES: Final = ["orders:read"]
 _OWNERS: Final = {"postgres": (70, 70), "valkey": (999, 1000), "grafana": (472, 0)}
 _GATEKEY: Final = (65532, 65532)
-"""The users of the images; a file is its reader's alone."""
+"""The users of the images. Several services are one user, so a container is shown the folders that it reads and no others."""
 
 
 def make_secrets(
@@ -82,11 +82,13 @@ def _password() -> str:
 def _write(path: Path, text: str, owner: tuple[int, int] | None) -> None:
     path.parent.mkdir(mode=0o755, exist_ok=True)
     path.parent.chmod(0o755)  # whatever the umask: what lies in it is closed file by file
-    path.unlink(missing_ok=True)  # of a start that was cut short; it may be somebody else's by now
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w", encoding="utf-8") as file:
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)  # of a start that was cut short; it may be somebody else's by now
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w", encoding="utf-8") as file:
         file.write(text)
     if owner is not None:
-        os.chown(path, *owner)
+        os.chown(new, *owner)
+    new.replace(path)  # in one step, whole and its reader's
 
 
 def configure(source: Path, folder: Path, changes: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
 """The folder of a running demo: whose it is, where its parts are, and what a demo that was killed has left.
 
-One folder is one demo. It is made and removed by the process that runs it; commands beside it only read.
+One folder is one demo. It is made and removed by the process that runs it; commands beside it only read, and believe no
+folder that somebody else could have filled: they signal what stands in it, and a shell evaluates it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
     from demo.parts import Part
 
-__all__ = ["State", "claim", "default_folder", "read", "ready"]
+__all__ = ["State", "claim", "default_folder", "read", "ready", "runs"]
 
 _GONE_WITHIN = 20.0  # seconds
 
@@ -67,51 +70,66 @@ def claim(folder: Path) -> State:
 
 
 def _clear(folder: Path) -> None:
-    found = folder.lstat()
-    if folder.is_symlink() or not folder.is_dir() or found.st_uid != os.getuid():
-        raise Failure(f"{folder} is there and is not a demo's folder of this user; choose another with --folder")
+    _demand_own(folder)
     try:
         old = read(folder)
     except Failure:
         if any(folder.iterdir()):
             raise Failure(f"{folder} is there and holds no demo; remove it, or choose another with --folder") from None
     else:
-        if _runs(old.pid, old.started):
+        if runs(old.pid, old.started):
             raise Failure(f"a demo runs already (process {old.pid}); its addresses: python -m demo env")
         _end(list(old.processes.values()))
     shutil.rmtree(folder)
 
 
+def _demand_own(folder: Path) -> None:
+    """Fails unless it is this user's, who alone may write to it: its usual name can be foreseen by others."""
+    found = folder.lstat()
+    shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or shared:
+        raise Failure(f"{folder} is not a folder of this user's alone; choose another with --folder")
+
+
 def _end(processes: list[tuple[int, str]]) -> None:
     """Those that still run; by force where they take too long."""
     for signum in (signal.SIGINT, signal.SIGKILL):  # to Postgres the first is "end now", to all others simply "end"
-        left = [(pid, started) for pid, started in processes if _runs(pid, started)]
+        left = [(pid, started) for pid, started in processes if runs(pid, started)]
         for pid, _ in left:
             signal_family(pid, signal.SIGCONT)
-            os.kill(pid, signum)
-        if wait_for(lambda: not any(_runs(pid, started) for pid, started in processes), _GONE_WITHIN):
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, signum)
+        if wait_for(lambda: not any(runs(pid, started) for pid, started in processes), _GONE_WITHIN):
             return
 
 
 def read(folder: Path) -> State:
     """What the demo of this folder has written down."""
     try:
+        _demand_own(folder)
         found = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         processes = {name: (int(pid), str(started)) for name, (pid, started) in found.pop("processes").items()}
         return State(**found, processes=processes)
     except (OSError, ValueError, KeyError, TypeError):
-        raise Failure(f"no demo runs in {folder}; start one: make demo") from None
+        raise _none_runs(folder) from None
 
 
 def ready(folder: Path) -> State:
-    """Likewise, of one that has told its addresses already."""
+    """Likewise, of one that runs and has told its addresses already."""
     state = read(folder)
+    if not runs(state.pid, state.started):
+        raise _none_runs(folder)
     if not state.addresses:
         raise Failure("the demo is still starting")
     return state
 
 
-def _runs(pid: int, started: str) -> bool:
+def _none_runs(folder: Path) -> Failure:
+    return Failure(f"no demo runs in {folder}; start one: make demo")
+
+
+def runs(pid: int, started: str) -> bool:
+    """Whether this process is there, and not another one by now that has got its number."""
     return bool(started) and _start_of(pid) == started
 
 

@@ -20,6 +20,7 @@ import yaml  # type: ignore[import-untyped]  # comes without types
 
 from demo.load import main as load_main
 from demo.prepare import main as prepare_main
+from demo.prepare import make_secrets
 from demo.programs import find_program
 from service.auth.keyfile import read_key_lines
 from service.settings import load_settings
@@ -42,6 +43,15 @@ AWAITED = {
     if how["condition"] == "service_completed_successfully"
 }
 """What runs once, and what others wait for to end."""
+READERS = {
+    "postgres": {"postgres"},
+    "valkey": {"valkey"},
+    "gatekey": {"gatekey", "fill-postgres"},
+    "gatekey-valkey": {"gatekey-valkey", "fill-valkey"},
+    "keys": {"fill-postgres", "fill-valkey", "load"},
+    "grafana": {"grafana"},
+}
+"""Folder of secrets -> who is shown it."""
 
 
 def binds(name: str) -> list[tuple[str, str, str]]:
@@ -148,7 +158,39 @@ def test_every_mounted_file_exists_and_cannot_be_written(name: str) -> None:
     for volume in SERVICES[name].get("volumes", []):
         source, _, _ = volume.partition(":")
         assert source.startswith(".") or source in COMPOSE["volumes"]
-        assert source != "secrets" or volume.endswith(":ro") or name == "prepare"
+        assert not source.startswith("secrets") or volume.endswith(":ro") or name == "prepare"
+
+
+def secret_folders(name: str) -> set[str]:
+    """Where a service mounts what is secret."""
+    parts = [volume.split(":") for volume in SERVICES[name].get("volumes", [])]
+    return {part[1] for part in parts if part[1].startswith("/secrets") or part[0].startswith("secrets")}
+
+
+def secret_files(name: str) -> set[str]:
+    """The secrets that a service's command, environment and health check name."""
+    names = {key: value for key, value in SERVICES[name].items() if key != "volumes"}
+    return set(re.findall(r"/secrets/[\w/.-]+", json.dumps(names)))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "prepare"])
+def test_no_service_is_shown_a_secret_that_it_does_not_read(name: str) -> None:
+    """Several are the same user, so a mode of a file keeps none of them out; only what is not mounted does."""
+    assert secret_folders(name) == {str(Path(file).parent) for file in secret_files(name)}
+
+
+def test_every_folder_of_secrets_is_a_volume_of_its_own() -> None:
+    """At the same place wherever it is mounted; ``prepare`` fills them all."""
+    mounts = {
+        (source, there)
+        for service in SERVICES.values()
+        for source, there, *_ in (volume.split(":") for volume in service.get("volumes", []))
+        if there.startswith("/secrets") or source.startswith("secrets")
+    }
+    assert mounts == {(f"secrets-{folder}", f"/secrets/{folder}") for folder in READERS}
+    assert secret_folders("prepare") == {f"/secrets/{folder}" for folder in READERS}
+    for folder, readers in READERS.items():
+        assert {name for name in NAMES if f"/secrets/{folder}" in secret_folders(name)} == {"prepare", *readers}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -201,7 +243,12 @@ class Prepared:
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
     """Run as the container would, but for giving files to other users."""
     owners: dict[str, tuple[int, int]] = {}
-    monkeypatch.setattr(os, "chown", lambda path, *ids: owners.update({str(path.relative_to(tmp_path)): ids}))
+
+    def note(path: Path, *ids: int) -> None:
+        user, group = ids
+        owners[str(path.relative_to(tmp_path)).removesuffix(".new")] = (user, group)
+
+    monkeypatch.setattr(os, "chown", note)
     made = Prepared(tmp_path, owners)
     (tmp_path / "secrets").mkdir()
     (tmp_path / "config").mkdir()
@@ -215,12 +262,42 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "prepare"])
 def test_every_secret_that_a_service_names_is_its_own_to_read(name: str, prepared: Prepared) -> None:
     """``prepare`` makes the file, closes it, and gives it to the user of that service."""
-    for path in set(re.findall(r"/secrets/[\w/.-]+", json.dumps(SERVICES[name]))):
+    for path in secret_files(name):
         file = prepared.folder / path.lstrip("/")
         assert file.read_text()
         assert stat.S_IMODE(file.stat().st_mode) == 0o400
         user, _, group = SERVICES[name]["user"].partition(":")
         assert prepared.owners[path.lstrip("/")] == (int(user), int(group))
+
+
+def test_prepare_fills_the_volumes_and_nothing_beside_them(prepared: Prepared) -> None:
+    """What lay elsewhere below /secrets would be gone with the container."""
+    secrets = prepared.folder / "secrets"
+    assert {path.name for path in secrets.iterdir()} == READERS.keys()
+    assert not list(secrets.rglob("*.new"))
+
+
+def test_a_start_that_was_cut_short_makes_the_secrets_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file with the keys says that all are there, so it is the last, and only there once its reader can read it."""
+
+    def make() -> None:
+        owners = {"keys": (os.getuid(), os.getgid())}
+        make_secrets(tmp_path, postgres="postgres:5432/gatekey", valkey="valkey:6379/0", domains=[], owners=owners)
+
+    def cut_short(path: Path, *_: int) -> None:
+        assert path.parent.name == "keys"
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "chown", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            make()
+    assert not (tmp_path / "keys/keys.jsonl").exists()
+    first = (tmp_path / "gatekey/pepper").read_text()
+    make()
+    assert (tmp_path / "keys/keys.jsonl").exists()
+    assert (tmp_path / "gatekey/pepper").read_text() != first
+    assert not list(tmp_path.rglob("*.new"))
 
 
 def test_secrets_are_made_once_and_differ(prepared: Prepared) -> None:
@@ -299,27 +376,59 @@ def test_prometheus_scrapes_what_is_there() -> None:
 
 
 def test_alertmanager_takes_its_configuration(require_all: bool) -> None:  # noqa: FBT001 - a fixture
-    """As amtool sees it; and the rules' page shows the same inhibition."""
+    """As amtool sees it."""
     code, printed = run(require_all, "amtool", "check-config", str(ROOT / "deploy/demo/alertmanager.yml"))
     assert code == 0, printed
+
+
+def test_a_lost_store_silences_no_alert_of_the_other_one() -> None:
+    """Both Gatekeys are in one job, so what is silenced says which store; the rules' page shows the same, and more."""
+    config = yaml.safe_load((ROOT / "deploy/demo/alertmanager.yml").read_text())
+    exprs = {rule.name: rule.expr for rule in alerts.rules()}
+    assert config["inhibit_rules"]
+    for rule in config["inhibit_rules"]:
+        assert rule["equal"] == ["job", "store"]
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
+            for name in re.findall(r"Gatekey\w+", matcher):
+                assert "by (job, store)" in exprs[name], name
     shown = (ROOT / "dashboards/rules/README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"# alertmanager\.yml\n(.*?)```", shown, re.DOTALL)
-    config = yaml.safe_load((ROOT / "deploy/demo/alertmanager.yml").read_text())
-    assert config["inhibit_rules"] == yaml.safe_load(block)["inhibit_rules"]
+    assert all(rule in yaml.safe_load(block)["inhibit_rules"] for rule in config["inhibit_rules"])
 
 
 def test_caddy_takes_its_configuration(require_all: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a fixture
     """With the environment of the file, laid out as it is mounted."""
-    for here, there, _ in binds("caddy"):
-        if there.endswith("Caddyfile"):
-            target = tmp_path / there.removeprefix("/etc/caddy/")
-            target.parent.mkdir(parents=True)
-            shutil.copy(ROOT / here, target)
-    environ = {**SERVICES["caddy"]["environment"], "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
-    words = ["validate", "--adapter", "caddyfile", "--config", str(tmp_path / "demo/Caddyfile")]
-    code, printed = run(require_all, "caddy", *words, env=environ)
+    environ = SERVICES["caddy"]["environment"]
+    code, printed = run_caddy(require_all, "validate", tmp_path, environ)
     assert code == 0, printed
     assert "Valid configuration" in printed
+
+
+def test_caddy_does_the_same_before_either_gatekey(require_all: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a fixture
+    """With one address for both Gatekeys, Caddy reads the two sites as one and the same."""
+    environ = {**SERVICES["caddy"]["environment"], "GATEKEY": "one:8000", "GATEKEY_VALKEY": "one:8000"}
+    code, printed = run_caddy(require_all, "adapt", tmp_path, environ)
+    assert code == 0, printed
+    (adapted,) = [line for line in printed.splitlines() if line.startswith('{"') and '"apps"' in line]
+    sites = {
+        port: [route["handle"] for route in server["routes"] if "127.0.0.1" in json.dumps(route.get("match"))]
+        for server in json.loads(adapted)["apps"]["http"]["servers"].values()
+        for port in server["listen"]
+    }
+    assert "one:8000" in json.dumps(sites[":8080"])
+    assert sites[":8080"] == sites[":8081"]
+
+
+def run_caddy(require_all: bool, command: str, folder: Path, environ: Mapping[str, str]) -> tuple[int, str]:  # noqa: FBT001 - a fixture's value
+    """Caddy with the files laid out in a folder as the container mounts them."""
+    for here, there, _ in binds("caddy"):
+        if there.endswith("Caddyfile"):
+            target = folder / there.removeprefix("/etc/caddy/")
+            target.parent.mkdir(parents=True)
+            shutil.copy(ROOT / here, target)
+    words = [command, "--adapter", "caddyfile", "--config", str(folder / "demo/Caddyfile")]
+    homes = {"HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+    return run(require_all, "caddy", *words, env={**environ, **homes})
 
 
 def test_grafana_finds_its_data_sources_and_dashboards(prepared: Prepared) -> None:

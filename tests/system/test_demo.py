@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -14,8 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from demo.banner import shell
+from demo.faults import Broken
 from demo.load import read_keys
 from demo.parts import Failure, Part, children
+from demo.prepare import KEY_ID
 from demo.state import State, claim, read, ready
 from tests.support import alerts, leaks
 from tests.support.demo import DEMO_SECRET, Demo, command, need_demo, new_folder, running_demo
@@ -218,7 +222,7 @@ def test_what_a_killed_demo_left_is_ended_by_the_next(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     try:
         old = State(pid=2**22 + 1, started="1")
-        folder.mkdir()
+        folder.mkdir(mode=0o711)
         old.note([_part("left", left.pid), _part("other", other.pid)])
         old.processes["other"] = (other.pid, "1")  # the number is somebody else's by now
         old.write(folder)
@@ -248,9 +252,71 @@ def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="holds no demo"):
         claim(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(Failure, match="is not a demo's folder"):
+    with pytest.raises(Failure, match="is not a folder of this user's alone"):
         claim(tmp_path / "link")
     assert (tmp_path / "notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize("spoilt", ["link", "group", "others", "owner"])
+def test_a_folder_that_somebody_else_could_have_filled_is_not_believed(
+    spoilt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its usual name can be foreseen: whoever made it would choose which processes are signalled, and what a shell runs."""
+    folder = tmp_path / "demo"
+    state = claim(folder)
+    state.addresses = {"site": "http://127.0.0.1:1/orders"}
+    state.write(folder)
+    assert ready(folder) == state
+    if spoilt == "link":
+        (tmp_path / "link").symlink_to(folder)
+        folder = tmp_path / "link"
+    elif spoilt == "owner":
+        monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    else:
+        folder.chmod(0o711 | (stat.S_IWGRP if spoilt == "group" else stat.S_IWOTH))
+    for act in (read, ready, claim):
+        with pytest.raises(Failure, match="is not a folder of this user's alone"):
+            act(folder)
+    assert (folder / "state.json").exists()
+
+
+def test_a_shell_gets_settings_of_gatekeys_and_nothing_else(tmp_path: Path) -> None:
+    """A value is quoted; a name cannot be, so what is no name stays out."""
+    keys = tmp_path / "secrets/keys/keys.jsonl"
+    keys.parent.mkdir(parents=True)
+    keys.write_text(json.dumps({"api_key": KEY_ID, "secret_token": "made-up"}))
+    state = State(
+        pid=1,
+        started="1",
+        addresses={"site": "http://127.0.0.1:1/orders", "prometheus": "", "gatekey": ""},
+        settings={"GATEKEY_CONFIG": "a b", "GATEKEY_X=1; id #": "", "GATEKEY_$(id)": "", "PATH": "", "LD_PRELOAD": ""},
+    )
+    lines = shell(state, tmp_path).splitlines()
+    assert "export GATEKEY_CONFIG='a b'" in lines
+    assert not [line for line in lines if re.search(r"\bid\b|LD_PRELOAD|PATH=''", line)]
+
+
+def test_a_fault_hits_no_process_that_only_has_the_number() -> None:
+    """Of a part that has ended since."""
+    state = State(pid=1, started="1")
+    state.note([_part("postgres", os.getpid())])
+    state.processes["valkey"] = (os.getpid(), "1")
+    broken = Broken(state, {}, threading.Event())
+    assert broken.pid("postgres") == os.getpid()
+    with pytest.raises(Failure, match="valkey does not run any more"):
+        broken.pid("valkey")
+
+
+def test_the_commands_beside_a_demo_that_was_killed_say_that_none_runs(tmp_path: Path) -> None:
+    """It has left its addresses, and somebody else may have its number."""
+    folder = tmp_path / "demo"
+    state = claim(folder)
+    state.addresses = {"site": "http://127.0.0.1:1/orders"}
+    state.started = "1"
+    state.write(folder)
+    assert read(folder) == state
+    with pytest.raises(Failure, match="no demo runs in"):
+        ready(folder)
 
 
 def test_a_part_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
