@@ -30,6 +30,7 @@ from service.auth.domains import parse_target
 from service.auth.peppers import Peppers
 from service.auth.secret import Secret
 from service.auth.tokens import checksum
+from service.worker import collect_briefly
 from tests.support.app import running_gatekey
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _filled(keys: int) -> Iterator[tuple[Gatekey, float]]:
         before = _resident()
         for first in range(0, keys, _PIECE):
             gatekey.portal.run(load, range(first, min(first + _PIECE, keys)))
-        gc.collect()
+        collect_briefly()  # as a worker does, which is not stopped by full collections either
         if len(gatekey.cache) != keys:
             raise RuntimeError("not every key is in the cache")
         yield gatekey, (_resident() - before) / keys
