@@ -248,6 +248,7 @@ def calls(hand: Hand) -> dict[str, int]:
 async def test_a_look_up_is_one_command(hand: Hand) -> None:
     """And that of an unknown key, which may hold another type than text, one short script more."""
     await hand.store.find("one")
+    await hand.store.find("nobodys")  # from now on the server knows the script
     hand.ask("CONFIG", "RESETSTAT")
     for _ in range(10):
         await hand.store.find("one")
