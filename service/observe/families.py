@@ -196,8 +196,8 @@ def _store(store: str, store_timeout: float, find_timeout: float) -> Iterable[Fa
             ("store", "operation"),
             tuple((store, operation) for operation in _RESULTS),
             _bounds(
-                0.0002,
                 0.001,
+                0.005,
                 0.05,
                 store_timeout * _MARGIN,
                 _LONG,
