@@ -55,7 +55,7 @@ async def _keys(cores: Cores, rounds: int) -> list[Many]:
     with pinned(cores.one):
         done = await asyncio.to_thread(subprocess.run, command, cwd=ROOT, capture_output=True, check=False)
     if done.returncode:
-        raise BadRun(f"the cache of many keys failed: {done.stderr.decode()[-300:]}")
+        raise BadRun(f"the cache of many keys failed: {done.stderr.decode().strip().splitlines()[-1:]}")
     found = orjson.loads(done.stdout)
     pairs = zip(found["few"], found["many"], strict=True)
     return [Many(few=few, many=many, entry_bytes=found["entry_bytes"]) for few, many in pairs]
