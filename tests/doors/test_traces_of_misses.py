@@ -12,7 +12,7 @@ from service.front import Front
 from tests.support.app import built_gatekey
 from tests.support.cases import five, pair
 from tests.support.faulty_store import FaultyStore
-from tests.support.otlp import Receiver, receiver
+from tests.support.otlp import Receiver, receiver_here
 from tests.support.raw_http import RawConnection, render
 from tests.support.rsgi_server import rsgi_server
 from tests.support.servers import wait_until
@@ -28,9 +28,7 @@ MANY = 60
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    with receiver() as found:
-        for name, value in found.environ.items():
-            monkeypatch.setenv(name, value)
+    with receiver_here(monkeypatch) as found:
         yield found
 
 

@@ -20,6 +20,8 @@ from tests.support.servers import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pytest
+
 KINDS = {1: "internal", 2: "server", 3: "client"}
 STATUSES = {0: "unset", 1: "ok", 2: "error"}
 
@@ -99,6 +101,15 @@ class Receiver:
             message.ParseFromString(body)
             self.spans += _spans(message)
         return self.status
+
+
+@contextmanager
+def receiver_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A ``receiver`` to which what is made in this process sends."""
+    with receiver() as found:
+        for name, value in found.environ.items():
+            monkeypatch.setenv(name, value)
+        yield found
 
 
 @contextmanager

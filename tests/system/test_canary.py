@@ -16,12 +16,9 @@ from urllib.parse import quote, quote_plus
 import orjson
 import pytest
 
-from backends.factory import create_store
 from service import api_key_required
-from service.auth.keyfile import read_key_lines
-from service.auth.peppers import Peppers
 from tests.support import leaks, raw_http, sqlite_kind
-from tests.support.clock import START
+from tests.support.filled import fill
 from tests.support.in_process import ask, logged_gatekey
 from tests.support.keys import DOMAIN
 from tests.support.otlp import receiver
@@ -128,12 +125,7 @@ async def _fill(url: str) -> None:
     scopes = ["gatekey:read", "gatekey:write", "gatekey:verify"]
     lines = [key_line(name, secret=CANARY, key_id=f"key_{name}") for name in ("canary", "spoilt", "cold")]
     lines.append(key_line("operator", secret=CANARY, organization_id="gatekey", domains=["@gatekey"], scopes=scopes))
-    seed = read_key_lines(lines, peppers=Peppers({1: PEPPER.encode()}, current=1), now=START)
-    store = create_store(url)
-    await store.migrate()
-    await store.open()
-    await store.add_many(seed.organizations, seed.records)
-    await store.close()
+    await fill(url, lines, pepper=PEPPER)
 
 
 def asked(server: GatekeyServer, name: str) -> int:

@@ -16,13 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 import pytest
 
-from backends.factory import create_store
 from backends.redis_keys import Names, address_of
-from service.auth.keyfile import read_key_lines
-from service.auth.peppers import Peppers
 from tests.support import leaks, raw_http, sqlite_kind
-from tests.support.clock import START
 from tests.support.fault_proxy import FaultProxy, Mode
+from tests.support.filled import fill
 from tests.support.keys import SECRET
 from tests.support.postgres_kind import PostgresKind, psql
 from tests.support.processes import HOST, at_door, children, get, status
@@ -185,12 +182,7 @@ async def _fill(url: str) -> None:
     lines = [key_line(name, organization_id=KEYS[name], key_id=f"key_{name}") for name in KEYS]
     scopes = ["gatekey:read", "gatekey:write"]
     lines.append(key_line("operator", organization_id="gatekey", domains=["@gatekey"], scopes=scopes))
-    seed = read_key_lines(lines, peppers=Peppers({1: PEPPER.encode()}, current=1), now=START)
-    store = create_store(url)
-    await store.migrate()
-    await store.open()
-    await store.add_many(seed.organizations, seed.records)
-    await store.close()
+    await fill(url, lines, pepper=PEPPER)
 
 
 def decided(server: GatekeyServer, api_key: str, secret: str = SECRET) -> RawResponse:

@@ -13,7 +13,7 @@ from tests.support.cases import five
 from tests.support.in_process import ask, logged_gatekey
 from tests.support.keys import DOMAIN, SECRET
 from tests.support.management_api import LINES, OPERATOR, Api
-from tests.support.otlp import Receiver, receiver
+from tests.support.otlp import Receiver, receiver_here
 from tests.support.servers import key_line
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ TRACES = {"GATEKEY_TRACES": "on"}
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    with receiver() as found:
-        for name, value in found.environ.items():
-            monkeypatch.setenv(name, value)
+    with receiver_here(monkeypatch) as found:
         yield found
 
 
