@@ -118,13 +118,17 @@ def graph(
     links: Sequence[DashboardLink] = (),
     stacked: bool = False,
     colors: Mapping[str, str] | None = None,
+    shades: Mapping[str, str] | None = None,
     before: Sequence[str] = (),
     shown_to: float | None = None,
     shown_from: float | None = None,
     highest: float | None = None,
     exemplars: bool = False,
 ) -> Panel:
-    """Lines over time. ``before`` are legends from the past, drawn grey and dashed; ``shown_to`` keeps a limit in sight."""
+    """Lines over time. ``before`` are legends from the past, drawn grey and dashed; ``shown_to`` keeps a limit in sight.
+
+    ``shades`` are endings of legends -> the colour whose shades all lines get that end so.
+    """
     panel = timeseries.Panel().id(number).title(title).description(f"{text} Good: {good}").datasource(_source())
     for index, (query, legend) in enumerate(queries):
         panel = panel.with_target(_target(index, query, legend, exemplars=exemplars))
@@ -143,6 +147,9 @@ def graph(
     panel = panel.tooltip(tip)
     for name, color in (colors or {}).items():
         panel = panel.override_by_name(name, [_color(color)])
+    for ending, color in (shades or {}).items():
+        shade = DynamicConfigValue("color", {"mode": "shades", "fixedColor": color})
+        panel = panel.override_by_regexp(f"/{ending}$/", [shade])
     for name in before:
         dashed = DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [6, 6]})
         flat = [

@@ -10,10 +10,12 @@ from typing import Final
 __all__ = [
     "CUSTOMERS",
     "ERRORS",
+    "HANGING",
     "LATENCY_GOAL",
     "LIMITS",
     "PROXIES",
     "STRANGERS",
+    "answer_time",
     "gauge",
     "grew",
     "level",
@@ -42,6 +44,8 @@ PROXIES: Final = 'reason=~"bad_context|bad_request|unknown_policy|csrf"'
 
 LATENCY_GOAL: Final = "0.01"
 """Seconds within which 99 of 100 decisions must be made; a bound of the histogram's buckets."""
+HANGING: Final = "1.2"
+"""Seconds from where an answer hangs; the bound below the request's time-out, between which nothing can be told apart."""
 
 
 def rate(name: str, matchers: str = "", *, by: str = "", offset: str = "", window: str = _INTERVAL) -> str:
@@ -66,6 +70,11 @@ def share(
 def quantile(part: float, name: str, matchers: str = "", *, by: str = "") -> str:
     """What so many of the durations stay below."""
     return f"histogram_quantile({part}, {rate(f'{name}_bucket', matchers, by=f'le, {by}' if by else 'le')})"
+
+
+def answer_time() -> str:
+    """What 99 of 100 HTTP requests of a route stay below; a line at ``HANGING`` stands for that and more."""
+    return f"clamp_max({quantile(0.99, 'http_request_duration_seconds', by='route')}, {HANGING})"
 
 
 def gauge(how: str, name: str, matchers: str = "", *, by: str = "") -> str:

@@ -126,6 +126,7 @@ def _store() -> tuple[Panel, ...]:
             good="none.",
             unit="ops",
             stacked=True,
+            shades={": unavailable": BAD, ": corrupt": "#b877d9", ": error": ALERT},
             links=(runbook("GatekeyStoreErrors"), to_lines('reason=~"store_.+"')),
         ),
         graph(

@@ -120,3 +120,9 @@ def test_known_keys_are_the_same_here_and_in_the_alert() -> None:
 def test_the_latency_objective_is_a_bound_of_the_buckets() -> None:
     """Else the share within it could not be counted."""
     assert queries.LATENCY_GOAL in EXPORTED["gatekey_decision_duration_seconds_bucket"]["le"]
+
+
+def test_an_answer_hangs_from_the_last_bound_below_the_time_out_on() -> None:
+    """Between those two a quantile is a guess, so the panels draw none."""
+    *_, last, _time_out, infinite = sorted(EXPORTED["gatekey_http_request_duration_seconds_bucket"]["le"], key=float)
+    assert (last, infinite) == (queries.HANGING, "+Inf")
