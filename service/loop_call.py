@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from concurrent.futures import Future, InvalidStateError
+import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Coroutine
 
 __all__ = ["DeadlineExceeded", "LoopCall", "PortalClosed"]
@@ -26,15 +26,22 @@ class PortalClosed(RuntimeError):
 
 
 class LoopCall(Generic[_R]):
-    """Made in the caller's thread, which then calls ``send``, ``result`` and, when the function ended, ``bring_back``."""
+    """Made in the caller's thread, which then calls ``send``, ``result`` and, when the function ended, ``bring_back``.
 
-    __slots__ = ("_context", "_future", "_loop", "_task")
+    Two locks and no ``Future``: every turn of the loop and every lock less is time that an async view does not take.
+    """
+
+    __slots__ = ("_context", "_error", "_loop", "_open", "_settled", "_task", "_value")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._context = copy_context()
-        self._future: Future[_R] = Future()
-        self._task: asyncio.Task[_R] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._open = threading.Lock()  # whoever gets it, never to give it back, says what the outcome is
+        self._settled = threading.Lock()  # held until the outcome is there
+        self._settled.acquire()
+        self._value: _R
+        self._error: BaseException | None = None
 
     def send(self, make: Callable[[], Coroutine[Any, Any, _R]]) -> None:
         """Have the loop begin with what ``make`` returns there."""
@@ -45,14 +52,17 @@ class LoopCall(Generic[_R]):
 
     def result(self, deadline: float) -> _R:
         """The function's result or exception; after ``deadline`` seconds the task is cancelled and nobody waits for it."""
-        try:
-            return self._future.result(deadline)
-        except TimeoutError:
-            if self._settle(error=DeadlineExceeded("the view took too long")):
+        if not self._settled.acquire(timeout=deadline):
+            if self._fail(DeadlineExceeded("the view took too long")):
                 self._cancel_soon()
-            return self._future.result()  # what was settled first: the function's own end, or the deadline
+            self._settled.acquire()  # what was settled first: the function's own end, in this moment, or the deadline
+        error, self._error = self._error, None
+        if error is None:
+            return self._value
+        try:
+            raise error
         finally:
-            del self  # else an exception, its traceback and this frame hold each other
+            del error  # else it, its traceback and this frame hold each other
 
     def bring_back(self) -> None:
         """Set the context variables that the function changed in the caller's context too."""
@@ -62,22 +72,37 @@ class LoopCall(Generic[_R]):
 
     def abandon(self) -> None:
         """From any thread: tell the caller that the loop stops."""
-        if self._settle(error=PortalClosed("the event loop has stopped")):
+        if self._fail(PortalClosed("the event loop has stopped")):
             self._cancel_soon()
 
     def _begin(self, make: Callable[[], Coroutine[Any, Any, _R]]) -> None:
         # Where the caller has left already, a cancellation follows at once and the task never takes a step.
-        self._task = self._loop.create_task(_contained(make), context=self._context)
-        self._task.add_done_callback(self._finish)
+        self._task = self._loop.create_task(self._run(make), context=self._context)
 
-    def _finish(self, task: asyncio.Task[_R]) -> None:
-        if task.cancelled():
-            self._settle(error=PortalClosed("the view was cancelled"))
-        elif (error := task.exception()) is not None:
-            self._settle(error=error.exit if isinstance(error, _Exit) else error)
+    async def _run(self, make: Callable[[], Coroutine[Any, Any, _R]]) -> None:
+        """Settle it in the function's last step: a callback of the task would take another turn of the loop.
+
+        Nothing leaves here but a cancellation: ``SystemExit`` and ``KeyboardInterrupt`` would stop everybody's loop.
+        """
+        try:
+            value = await make()
+        except (asyncio.CancelledError, GeneratorExit):
+            self._fail(PortalClosed("the view was cancelled"))
+            raise
+        except BaseException as error:  # noqa: BLE001 - the caller gets it
+            self._fail(error)
         else:
-            with contextlib.suppress(InvalidStateError):  # the caller has left
-                self._future.set_result(task.result())
+            if self._open.acquire(blocking=False):
+                self._value = value
+                self._settled.release()
+
+    def _fail(self, error: BaseException) -> bool:
+        """Whether this was the outcome; ``False`` when there was one already."""
+        if not self._open.acquire(blocking=False):
+            return False
+        self._error = error
+        self._settled.release()
+        return True
 
     def _cancel_soon(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -86,26 +111,3 @@ class LoopCall(Generic[_R]):
     def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-
-    def _settle(self, *, error: BaseException) -> bool:
-        """Whether this was the outcome; ``False`` when there was one already."""
-        try:
-            self._future.set_exception(error)
-        except InvalidStateError:
-            return False
-        return True
-
-
-class _Exit(Exception):
-    """Carries ``SystemExit`` or ``KeyboardInterrupt`` past asyncio, which would stop everybody's loop with it."""
-
-    def __init__(self, exit_: BaseException) -> None:
-        super().__init__()
-        self.exit = exit_
-
-
-async def _contained(make: Callable[[], Coroutine[Any, Any, _R]]) -> _R:
-    try:
-        return await make()
-    except (SystemExit, KeyboardInterrupt) as error:
-        raise _Exit(error) from None

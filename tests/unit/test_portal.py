@@ -8,7 +8,7 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 import structlog
@@ -287,3 +287,38 @@ def test_an_exception_is_freed_with_its_last_reference(portal: Portal) -> None:
         assert reference() is None
     finally:
         gc.enable()
+
+
+class _CountingLoop(asyncio.SelectorEventLoop):
+    """Notes what asyncio has it do soon, each of which is a turn of the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = 0
+
+    def call_soon(self, *args: Any, **options: Any) -> asyncio.Handle:
+        self.turns += 1
+        return super().call_soon(*args, **options)
+
+
+def test_a_view_that_waits_for_nothing_takes_one_step_and_no_callback() -> None:
+    """Each turn of the loop gives the interpreter's lock away and asks the kernel for events."""
+    loop = _CountingLoop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    portal = Portal()
+    portal.attach(loop)
+
+    async def view() -> str:
+        return "ok"
+
+    try:
+        portal.run(view)
+        before = loop.turns
+        assert [portal.run(view) for _ in range(10)] == ["ok"] * 10
+        assert loop.turns - before == 10
+    finally:
+        portal.detach()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(20)
+        loop.close()
