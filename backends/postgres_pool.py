@@ -124,7 +124,8 @@ class Pool:
                 await free.acquire()
         except TimeoutError:
             raise StoreUnavailable("postgres: every connection is busy") from None
-        job = _Job(self._connector, operation, deadline=deadline, within=within, writes=writes)
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        job = _Job(self._connector, operation, answer, deadline=deadline, within=within, writes=writes)
         try:
             self.check_open()
             task = asyncio.create_task(job.run(self._pool))
@@ -133,30 +134,34 @@ class Pool:
             raise
         self._running.add(task)
 
-        def ended(task: asyncio.Task[T]) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
             self._running.discard(task)
             free.release()
-            if not task.cancelled():
-                task.exception()  # nobody may be there any more to hear of it
+            error = StoreClosed("the postgres store was closed meanwhile") if task.cancelled() else task.exception()
+            if error is not None and not answer.done():
+                answer.set_exception(error)
 
         task.add_done_callback(ended)
         try:
-            return await asyncio.shield(task)
+            return await answer
         except asyncio.CancelledError:
-            if task.cancelled():
-                raise StoreClosed("the postgres store was closed meanwhile") from None
             if writes:
                 await asyncio.wait({task})
             raise
 
 
 class _Job:
-    """One operation on its way, with the attempts that it needs."""
+    """One operation on its way, with the attempts that it needs.
+
+    ``answer`` has its result before the connection is given back, which nobody needs to wait for; a failure is the
+    task's own.
+    """
 
     def __init__(
         self,
         connector: Connector,
-        operation: Callable[[Any], Awaitable[Any]],
+        operation: Callable[[Any], Awaitable[T]],
+        answer: asyncio.Future[T],
         *,
         deadline: float,
         within: float,
@@ -164,6 +169,7 @@ class _Job:
     ) -> None:
         self._connector = connector
         self._operation = operation
+        self._answer = answer
         self._deadline = deadline
         self._within = within
         self._writes = writes
@@ -171,13 +177,15 @@ class _Job:
         self._begun = False
         self._late = False
 
-    async def run(self, pool: Any) -> Any:
+    async def run(self, pool: Any) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await self._attempt(pool)
             except StoreError:
                 raise
             except DRIVER_ERRORS as error:
+                if self._answer.done():  # it has its answer, or nobody to tell it to
+                    return None
                 failure = error
             if attempt == _ATTEMPTS or not await self._may_try_again(failure, pool):
                 break
@@ -198,26 +206,31 @@ class _Job:
         was_there = self._connected or isinstance(error, _ENDED_WHILE_MADE)
         return is_undone(error) or (was_there and is_lost(error) and not (self._writes and self._begun))
 
-    async def _attempt(self, pool: Any) -> Any:
+    async def _attempt(self, pool: Any) -> None:
         loop = asyncio.get_running_loop()
         self._connected = self._begun = False
         connection = await pool.acquire(timeout=max(self._deadline - loop.time(), 0.001))
         self._connected = True
         timer = loop.call_at(self._deadline, self._give_up, connection)
         try:
-            # A single statement needs no transaction behind a pooler either: without a name it is parsed where it is run.
-            is_long = self._within > STATEMENT_TIMEOUT and not self._connector.pgbouncer
-            if not (self._writes or is_long):
-                return await self._operation(connection)
-            async with connection.transaction():
-                self._begun = True
-                if is_long:
-                    await connection.execute(f"SET LOCAL statement_timeout = {int(self._within * 1_000) + 1_000}")
-                return await self._operation(connection)
+            value = await self._work(connection)
+            if not self._answer.done():
+                self._answer.set_result(value)
         finally:
             # The timer runs on meanwhile: giving the connection back may have to wait for the server, too.
             await pool.release(connection)
             timer.cancel()
+
+    async def _work(self, connection: Any) -> Any:
+        # A single statement needs no transaction behind a pooler either: without a name it is parsed where it is run.
+        is_long = self._within > STATEMENT_TIMEOUT and not self._connector.pgbouncer
+        if not (self._writes or is_long):
+            return await self._operation(connection)
+        async with connection.transaction():
+            self._begun = True
+            if is_long:
+                await connection.execute(f"SET LOCAL statement_timeout = {int(self._within * 1_000) + 1_000}")
+            return await self._operation(connection)
 
     def _give_up(self, connection: Any) -> None:
         self._late = True

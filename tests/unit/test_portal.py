@@ -8,7 +8,7 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVarTuple
 
 import pytest
 import structlog
@@ -18,9 +18,11 @@ from service.portal import DeadlineExceeded, Portal, PortalClosed, PortalFlask
 from tests.support.servers import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextvars import Context
 
 colour: ContextVar[str] = ContextVar("colour")
+_Arguments = TypeVarTuple("_Arguments")
 
 
 async def _nothing() -> None:
@@ -296,9 +298,11 @@ class _CountingLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self.turns = 0
 
-    def call_soon(self, *args: Any, **options: Any) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*_Arguments], object], *args: *_Arguments, context: Context | None = None
+    ) -> asyncio.Handle:
         self.turns += 1
-        return super().call_soon(*args, **options)
+        return super().call_soon(callback, *args, context=context)
 
 
 def test_a_view_that_waits_for_nothing_takes_one_step_and_no_callback() -> None:
