@@ -187,9 +187,9 @@ class CacheMachine(RuleBasedStateMachine):
         """Announced at once or ``late``, by itself or (``bulk``) as part of a change of everything."""
         self.serial += 1
         name = None if deleted else f"change-{self.serial}"
-        self.runner.run(self.store.delete(f"key_{api_key}"))
+        self.run(self.store.delete(f"key_{api_key}"))  # a refresh may begin meanwhile, before the announcement
         if name is not None:
-            self.runner.run(self.store.add(replace(make_key(api_key, name=name), state=state, updated_at=START)))
+            self.run(self.store.add(replace(make_key(api_key, name=name), state=state, updated_at=START)))
         self.truth[api_key].states.append((self.clock.age(), name))
         newest = {name: len(truth.states) - 1 for name, truth in self.truth.items()}
         self.pending.append((EVERY_KEY if bulk else api_key, newest))
