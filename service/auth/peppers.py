@@ -83,7 +83,7 @@ class Peppers:
         self._current = current
         self._key = self._by_version[current]
         self._nobodys = SecretHash(current, bytes(32))
-        self._fingerprint_key = self.derived_key("fingerprint")
+        self._fingerprint = _Hmac(self.derived_key("fingerprint"))
 
     def __reduce__(self) -> tuple[Any, ...]:  # a hash under way cannot be pickled
         return _made_again, (self._by_version, self._current)
@@ -143,7 +143,7 @@ class Peppers:
 
     def fingerprint(self, text: str) -> str:
         """12 hex digits that group what is the same without telling what it is, for log lines about unknown keys."""
-        return hmac.digest(self._fingerprint_key, text.encode("utf-8", "surrogatepass"), "sha256").hex()[:12]
+        return self._fingerprint.digest(text.encode("utf-8", "surrogatepass")).hex()[:12]
 
 
 def _made_again(by_version: Mapping[int, bytes], current: int) -> Peppers:

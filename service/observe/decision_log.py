@@ -70,15 +70,18 @@ class DecisionLog:
 
     def write(self, request: AccessRequest, decision: Decision, status: int) -> None:
         """Write one line; never waits. ``status`` is what was answered."""
-        seq = next(self._seq)
-        line = self._line(request, decision, status, seq, _TEXT)
-        if len(line) > MAX_LINE:
-            line = self._line(request, decision, status, seq, _SHORT)
-        if self._console:
-            line = decision_line(orjson.loads(line), color=self._color)[: MAX_LINE - 1] + b"\n"
+        seq, at = next(self._seq), request.started + decision.duration
         reason = decision.shadowed or decision.reason
         network = network_of(request.client_ip) if reason in FLOOD_REASONS else None
-        self._writer.put(DecisionLine(line, network, reason, seq, request.started + decision.duration))
+        if network is not None and self._writer.is_flooded(network, at):
+            line = b""
+        else:
+            line = self._line(request, decision, status, seq, _TEXT)
+            if len(line) > MAX_LINE:
+                line = self._line(request, decision, status, seq, _SHORT)
+            if self._console:
+                line = decision_line(orjson.loads(line), color=self._color)[: MAX_LINE - 1] + b"\n"
+        self._writer.put(DecisionLine(line, network, reason, seq, at))
 
     def _restart(self) -> None:
         self._seq = itertools.count(1)  # the writer has a new ``boot_id``

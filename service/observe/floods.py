@@ -1,7 +1,7 @@
 """Summarizing floods: beyond a rate, the refusals of one client network become one line every 10 s (contract 7).
 
-Runs on the log's writing thread alone, so it needs no lock. Nothing is lost by it: the metrics have counted every
-decision before, and each one keeps its ``seq``.
+Runs on the log's writing thread alone, so it needs no lock; only ``full`` may be read by any. Nothing is lost by it:
+the metrics have counted every decision before, and each one keeps its ``seq``.
 """
 
 from __future__ import annotations
@@ -60,13 +60,15 @@ class Floods:
         self._max_networks = max_networks
         self._windows: OrderedDict[str, _Window] = OrderedDict()
         self._ended: list[dict[str, Any]] = []
+        self.full: dict[str, float] = {}
+        """Networks that have had all their lines, and until when (``Clock.age``): their refusals need no line to be made."""
 
     def __len__(self) -> int:
         """Return the number of networks that are watched."""
         return len(self._windows)
 
     def swallows(self, item: DecisionLine) -> bool:
-        """Return whether the line goes into its network's summary instead of the log."""
+        """Return whether the line goes into its network's summary instead of the log; what has no line always does."""
         if item.network is None:
             return False
         window = self._windows.get(item.network)
@@ -75,8 +77,10 @@ class Floods:
             if len(self._windows) >= self._max_networks:
                 self._end(next(iter(self._windows)))
             window = self._windows[item.network] = _Window(item.at)
-        if window.lines < THRESHOLD:
+        if window.lines < THRESHOLD and item.line:
             window.lines += 1
+            if window.lines == THRESHOLD:
+                self.full[item.network] = window.began + WINDOW
             return False
         if not window.swallowed:
             window.first_seq = item.seq
@@ -97,6 +101,7 @@ class Floods:
         return ended
 
     def _end(self, network: str) -> None:
+        self.full.pop(network, None)
         window = self._windows.pop(network, None)
         if window is None or not window.swallowed:
             return

@@ -13,7 +13,10 @@ MAX_LINE: Final = 4096  # bytes, newline included
 
 
 class DecisionLine(NamedTuple):
-    """A rendered decision; ``network`` is set for refusals that a flood can cause, ``at`` is ``Clock.age``."""
+    """A decision; ``network`` is set for refusals that a flood can cause, ``at`` is ``Clock.age``.
+
+    ``line`` is empty where a flood's summary will tell of it.
+    """
 
     line: bytes
     network: str | None

@@ -139,6 +139,7 @@ class Metrics:
             for reason, pair in pairs.items()
             for source in Source
         }
+        self._shed = {values[0]: Movement(child) for values, child in counters["shed"].items()}
         self._lookups = {values[0]: Movement(child) for values, child in counters["cache_lookups"].items()}
         self._evictions = _by_value(counters["cache_evictions"])
         self._coalesced = counters["cache_coalesced"][()]
@@ -181,7 +182,7 @@ class Metrics:
 
     def shed(self, reason: str) -> None:
         """Count a request refused because too many were waiting: ``misses``, ``loads`` or ``bridge``."""
-        self._counters["shed"][reason,].inc()
+        self._tally.note(self._shed[reason])
 
     def rate_limit(self, result: str) -> None:
         """Count an answer of the rate limits: ``allowed``, ``limited`` or ``error``."""

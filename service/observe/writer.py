@@ -109,6 +109,10 @@ class LineWriter:
         if self._thread is None:
             self._start()
 
+    def is_flooded(self, network: str, at: float) -> bool:
+        """Return whether a refusal of that network goes into a summary: it needs no line, but is handed over all the same."""
+        return self._floods is not None and at < self._floods.full.get(network, 0.0)
+
     def flush(self, timeout: float = 2.0) -> bool:
         """Wait until what was handed over before is written, summaries of floods that are under way included.
 

@@ -286,6 +286,9 @@ class Kept:
     def __init__(self) -> None:
         self.lines: list[DecisionLine] = []
 
+    def is_flooded(self, _network: str, _at: float) -> bool:
+        return False
+
     def put(self, line: DecisionLine) -> None:
         self.lines.append(line)
 

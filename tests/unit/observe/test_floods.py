@@ -8,6 +8,7 @@ import pytest
 
 from service.auth.decision import Decision
 from service.auth.reasons import FLOOD_REASONS, REASONS, Reason
+from service.observe.decision_log import DecisionLog
 from service.observe.floods import THRESHOLD, WINDOW, Floods, network_of
 from service.observe.lines import DecisionLine
 from service.observe.observer import Observer
@@ -217,6 +218,40 @@ def test_the_number_of_watched_networks_is_bounded_without_losing_a_count() -> N
     assert len(floods) == 3
     (summary,) = floods.due()
     assert (summary["client_network"], summary["count"]) == ("first", 1)
+
+
+def test_a_network_that_has_had_its_lines_needs_none_until_its_window_ends() -> None:
+    """Whoever makes them is told, so that a flood costs no rendering."""
+    clock = FakeClock()
+    floods, began = Floods(clock), clock.age()
+    for seq in range(1, THRESHOLD):
+        floods.swallows(line(seq, clock))
+    assert floods.full == {}
+    floods.swallows(line(THRESHOLD, clock))
+    assert floods.full == {"192.0.2.7": began + WINDOW}
+    floods.due(everything=True)
+    assert floods.full == {}
+
+
+def test_what_has_no_line_is_summarised_even_where_its_window_is_gone() -> None:
+    """It was on its way meanwhile; the new window has a hundred lines all the same."""
+    clock = FakeClock()
+    floods = Floods(clock)
+    assert floods.swallows(line(1, clock)._replace(line=b""))
+    assert not any(floods.swallows(line(seq, clock)) for seq in range(2, THRESHOLD + 2))
+    (summary,) = floods.due(everything=True)
+    assert (summary["count"], summary["first_seq"], summary["last_seq"]) == (1, 1, 1)
+
+
+def test_the_line_of_what_is_summarised_is_never_made(
+    logged: LoggedLines, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer says so; its number is taken all the same."""
+    monkeypatch.setattr(logged.writer, "is_flooded", lambda network, at: network == "192.0.2.7" and at >= 0)
+    monkeypatch.setattr(DecisionLog, "_line", None)
+    flood(logged, make_request, 3)
+    (summary,) = by_event(logged.events, SUMMARY)
+    assert (summary["count"], summary["first_seq"], summary["last_seq"]) == (3, 1, 3)
 
 
 def test_lines_in_another_order_are_summarised_with_their_outermost_numbers() -> None:
