@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from contextvars import copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from service.auth.entry import CacheEntry
 
 __all__ = ["Lane", "Load"]
+
+_RECENT: Final = 32
+"""Look-ups after which what was found before them hardly counts."""
+_FLOOD: Final = 0.5
+"""The share of look-ups that found nothing from which on it is a flood."""
+_TURNS_IN_FLOOD: Final = 2
+"""So many at a time then: whoever the cache knows waits behind no more of them than that."""
 
 
 class Load:
@@ -41,19 +48,21 @@ class Load:
 
 
 class Lane:
-    """A queue whose first ``turns`` may be served at the same time.
+    """A queue whose first ``turns`` may be served at the same time, and fewer in a flood.
 
     At most ``burst`` look-ups may find nothing after a quiet while, and in the long run ``rate`` a second.
     """
 
-    __slots__ = ("_burst", "_counted_at", "_left", "_rate", "queue", "running", "turns", "waiting")
+    __slots__ = ("_burst", "_counted_at", "_left", "_nothing", "_rate", "_turns", "queue", "running", "waiting")
 
     def __init__(self, turns: int, *, rate: float = 0.0, burst: float = math.inf) -> None:
         self._rate = rate
         self._burst = burst
         self._left = burst
         self._counted_at = 0.0
-        self.turns = turns
+        self._nothing = 0.0
+        """The share of the latest look-ups that found nothing."""
+        self._turns = turns
         self.queue: OrderedDict[str, Load] = OrderedDict()
         self.running = 0
         self.waiting = 0
@@ -61,11 +70,18 @@ class Lane:
     def admits(self, now: float) -> bool:
         """Whether one more may join the queue. It counts by what it finds: many new keys at once may all be honest.
 
-        Any thread: it only looks.
+        Those who stand in it already are taken to find what the latest ones found. Any thread: it only looks.
         """
-        return self._left + (now - self._counted_at) * self._rate >= 1
+        expected = self._nothing * (len(self.queue) + self.running)
+        return self._left + (now - self._counted_at) * self._rate - expected >= 1
 
-    def found_nothing(self, now: float) -> None:
-        """One of its look-ups was of a key that nobody has."""
-        left = min(self._burst, self._left + (now - self._counted_at) * self._rate) - 1
-        self._counted_at, self._left = now, left  # in this order: who looks in between must not see too much
+    def has_turn(self) -> bool:
+        """Whether the first in the queue may be served."""
+        return self.running < (self._turns if self._nothing < _FLOOD else min(self._turns, _TURNS_IN_FLOOD))
+
+    def found(self, *, nothing: bool, now: float) -> None:
+        """What one of its look-ups found: a key, or that nobody has it."""
+        self._nothing += (nothing - self._nothing) / _RECENT
+        if nothing:
+            left = min(self._burst, self._left + (now - self._counted_at) * self._rate) - 1
+            self._counted_at, self._left = now, left  # in this order: who looks in between must not see too much

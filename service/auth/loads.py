@@ -32,7 +32,7 @@ LOAD_LIMIT: Final = 5.0
 _NOTHING_RATE: Final = 200.0
 """Look-ups a second that may find no key, in the long run: a flood of made-up ones must leave the loop to those who have one."""
 
-_NOTHING_BURST: Final = 500
+_NOTHING_BURST: Final = 50
 """And so many at once after a quiet while."""
 
 _CLOSE_LIMIT: Final = 1.0  # seconds
@@ -169,7 +169,7 @@ class Loads:
     def _start_next(self) -> None:
         """Give turns to who stands first for as long as there are any."""
         for lane in (self._known, self._strangers):
-            while lane.queue and lane.running < lane.turns and self._has_room():
+            while lane.queue and lane.has_turn() and self._has_room():
                 self._start(lane.queue.popitem(last=False)[1])
 
     def _has_room(self) -> bool:
@@ -191,8 +191,7 @@ class Loads:
         try:
             found = await self._read(load)
             self._answers += 1
-            if found.loaded is None:
-                load.lane.found_nothing(self._clock.age())
+            load.lane.found(nothing=found.loaded is None, now=self._clock.age())
         except StoreUnavailable as error:
             found = error
         except Exception as error:  # noqa: BLE001 - whatever breaks is for those who wait to hear

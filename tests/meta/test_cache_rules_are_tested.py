@@ -332,16 +332,30 @@ BREAKS = [
     Break(
         "11: known keys first",
         LOADS,
-        "for lane in (self._known, self._strangers):\n            while lane.queue and lane.running",
-        "for lane in (self._strangers, self._known):\n            while lane.queue and lane.running",
+        "for lane in (self._known, self._strangers):\n            while lane.queue and lane.has_turn",
+        "for lane in (self._strangers, self._known):\n            while lane.queue and lane.has_turn",
         "loads::test_known_keys_are_served_first",
     ),
     Break(
         "11: no more made-up keys than this",
         LANES,
-        "return self._left + (now - self._counted_at) * self._rate >= 1",
+        "return self._left + (now - self._counted_at) * self._rate - expected >= 1",
         "return True",
         "loads::test_a_flood_of_made_up_keys_is_refused_at_once",
+    ),
+    Break(
+        "11: a flood's own queue counts",
+        LANES,
+        "expected = self._nothing * (len(self.queue) + self.running)",
+        "expected = 0.0",
+        "loads::test_whoever_waits_is_taken_to_find_what_the_latest_found",
+    ),
+    Break(
+        "11: few at a time in a flood",
+        LANES,
+        "else min(self._turns, _TURNS_IN_FLOOD)",
+        "else self._turns",
+        "loads::test_a_flood_has_fewer_turns",
     ),
     Break(
         "11: a flood makes no known key a stranger",
@@ -360,8 +374,8 @@ BREAKS = [
     Break(
         "11: new keys that somebody has are no flood",
         LOADS,
-        "if found.loaded is None:",
-        "if True:",
+        "nothing=found.loaded is None",
+        "nothing=True",
         "loads::test_new_keys_that_somebody_has_are_no_flood",
     ),
     Break(

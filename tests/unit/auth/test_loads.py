@@ -10,6 +10,7 @@ import pytest
 from backends.errors import StoreCorrupt, StoreUnavailable
 from backends.records import FoundKey
 from service.auth.entry import CacheEntry
+from service.auth.lanes import Lane, Load
 from service.auth.loaded import LoadedKey
 from service.auth.loads import Loads, Overloaded
 from service.observe.metrics import Metrics
@@ -19,7 +20,6 @@ from tests.support.keys import make_key
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from service.auth.lanes import Load
 
 LONG = 60.0  # never reached
 SHORT = 0.01
@@ -324,6 +324,47 @@ async def test_a_flood_of_made_up_keys_is_refused_at_once(
     assert store.asked == ["a", "b", "c", "known", "d"]
     await loads.close()
     await asyncio.gather(*callers, return_exceptions=True)
+
+
+def flooded_lane(*, turns: int = 4) -> Lane:
+    """300 look-ups may find nothing, and the first 200 have."""
+    lane = Lane(turns, burst=300)
+    for _ in range(200):
+        lane.found(nothing=True, now=0.0)
+    return lane
+
+
+def queue(lane: Lane, number: int) -> None:
+    lane.queue.update((str(place), Load(str(place), lane)) for place in range(number))
+
+
+def test_whoever_waits_is_taken_to_find_what_the_latest_found() -> None:
+    """Else a flood fills the queue before the first of it has found nothing; keys that somebody has wait as they like."""
+    lane = flooded_lane()
+    queue(lane, 90)
+    assert lane.admits(0.0)
+    queue(lane, 100)
+    assert not lane.admits(0.0)
+    for _ in range(200):
+        lane.found(nothing=False, now=0.0)
+    assert lane.admits(0.0)
+
+
+def test_a_flood_has_fewer_turns() -> None:
+    """Each of its look-ups takes time from whoever the cache knows."""
+    lane = flooded_lane()
+    lane.running = 1
+    assert lane.has_turn()
+    lane.running = 2
+    assert not lane.has_turn()
+    for _ in range(200):
+        lane.found(nothing=False, now=0.0)
+    assert lane.has_turn()
+    lane.running = 4
+    assert not lane.has_turn()
+    single = flooded_lane(turns=1)
+    single.running = 1
+    assert not single.has_turn()
 
 
 async def test_who_asks_for_what_is_being_looked_up_joins_in_a_flood(
