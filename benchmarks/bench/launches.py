@@ -84,15 +84,15 @@ def serve_workers(number: int) -> Callable[[Place], Launch]:
     return launch
 
 
-def granian(app: str, *options: str, own: bool = False) -> Callable[[Place], Launch]:
-    """Granian's WSGI interface; ``own`` is for an application that imports Gatekey, which lives in the harness's environment."""
+def granian(app: str, *options: str, own: bool = False, interface: str = "wsgi") -> Callable[[Place], Launch]:
+    """Granian; ``own`` is for an application that imports Gatekey, which lives in the harness's environment."""
     bin_folder = Path(sys.executable).parent if own else RIVALS_BIN
 
     def launch(place: Place) -> Launch:
         keys = place.folder / "keys.jsonl"
         keys.write_bytes(import_line())
         address = ("--host", "127.0.0.1", "--port", str(place.port))
-        usual = ("--interface", "wsgi", "--workers", "1", "--log-level", "error")
+        usual = ("--interface", interface, "--workers", "1", "--log-level", "error")
         return Launch(
             command=(str(bin_folder / "granian"), *address, *usual, *options, f"{_APPS}.{app}"),
             environment={

@@ -218,6 +218,16 @@ _ALL: Final = (
         "uvicorn",
     ),
     Contender(
+        name="granian-rsgi",
+        title="Granian, two headers compared",
+        setup="the limit of Gatekey's own server: the same two headers compared in Python, no log, no metric",
+        kind="limit",
+        launch=granian("compare_rsgi:app", own=True, interface="rsgi"),
+        request=_VIEW,
+        refused=_VIEW.changed(expected=401, x_secret_token=_WRONG),
+        versions=("granian",),
+    ),
+    Contender(
         name="nginx-lua",
         title="nginx + Lua shared dictionary",
         setup="the limit: the same two headers compared in nginx, no log, no metric",
