@@ -48,12 +48,24 @@ class Load:
 
 
 class Lane:
-    """A queue whose first ``turns`` may be served at the same time, and fewer in a flood.
+    """A queue whose first ``turns`` may be served at the same time.
 
-    At most ``burst`` look-ups may find nothing after a quiet while, and in the long run ``rate`` a second.
+    At most ``burst`` look-ups may find nothing after a quiet while, and in the long run ``rate`` a second. With such a
+    bound there are fewer turns while most find nothing.
     """
 
-    __slots__ = ("_burst", "_counted_at", "_left", "_nothing", "_rate", "_turns", "queue", "running", "waiting")
+    __slots__ = (
+        "_burst",
+        "_counted_at",
+        "_left",
+        "_nothing",
+        "_rate",
+        "_turns",
+        "_turns_in_flood",
+        "queue",
+        "running",
+        "waiting",
+    )
 
     def __init__(self, turns: int, *, rate: float = 0.0, burst: float = math.inf) -> None:
         self._rate = rate
@@ -63,6 +75,7 @@ class Lane:
         self._nothing = 0.0
         """The share of the latest look-ups that found nothing."""
         self._turns = turns
+        self._turns_in_flood = turns if math.isinf(burst) else min(turns, _TURNS_IN_FLOOD)
         self.queue: OrderedDict[str, Load] = OrderedDict()
         self.running = 0
         self.waiting = 0
@@ -77,7 +90,7 @@ class Lane:
 
     def has_turn(self) -> bool:
         """Whether the first in the queue may be served."""
-        return self.running < (self._turns if self._nothing < _FLOOD else min(self._turns, _TURNS_IN_FLOOD))
+        return self.running < (self._turns if self._nothing < _FLOOD else self._turns_in_flood)
 
     def found(self, *, nothing: bool, now: float) -> None:
         """What one of its look-ups found: a key, or that nobody has it."""

@@ -353,8 +353,8 @@ BREAKS = [
     Break(
         "11: few at a time in a flood",
         LANES,
-        "else min(self._turns, _TURNS_IN_FLOOD)",
-        "else self._turns",
+        "_FLOOD else self._turns_in_flood",
+        "_FLOOD else self._turns",
         "loads::test_a_flood_has_fewer_turns",
     ),
     Break(

@@ -367,6 +367,16 @@ def test_a_flood_has_fewer_turns() -> None:
     assert not single.has_turn()
 
 
+def test_keys_that_are_gone_make_no_flood_of_known_ones() -> None:
+    """An organization that deletes all its keys keeps nobody waiting."""
+    lane = Lane(4)
+    for _ in range(200):
+        lane.found(nothing=True, now=0.0)
+    lane.running = 3
+    assert lane.has_turn()
+    assert lane.admits(0.0)
+
+
 async def test_who_asks_for_what_is_being_looked_up_joins_in_a_flood(
     store: HeldStore, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
