@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Bar", "bar_chart"]
 
-_WIDTH: Final = 860
-_LABELS: Final = 290  # where bars begin
+_WIDTH: Final = 890
+_LABELS: Final = 320  # where bars begin
 _BARS: Final = 430  # the longest bar
 _ROW: Final = 34
 _TOP: Final = 66

@@ -193,6 +193,14 @@ def test_a_bar_is_as_long_as_its_figure_and_texts_are_escaped() -> None:
     assert "others" not in texts
 
 
+def test_every_contenders_name_fits_in_front_of_its_bar() -> None:
+    """By a width of a character that none of the fonts exceeds on average."""
+    bar = Bar(label="name", value=Spread(median=1, low=1, high=1), text="1", kind="rival")
+    root = ET.fromstring(bar_chart("title", "note", [bar]))  # noqa: S314 - our own picture
+    (end,) = [float(each.attrib["x"]) for each in root.iter("{http://www.w3.org/2000/svg}text") if each.text == "name"]
+    assert max(len(contender.title) for contender in CONTENDERS.values()) * 7.6 <= end
+
+
 def test_columns_are_aligned() -> None:
     """Text to the left, figures to the right."""
     assert table(["", "Rate"], [["a", "1"], ["long", "1,000"]]) == [
