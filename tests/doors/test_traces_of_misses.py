@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from service.runtime import Gatekey
 
-MANY = 60
-"""More than may be under way at a time, so that some get their turn from another one's end."""
+MANY = 40
+"""More than may be under way at a time, so that some get their turn from another one's end; fewer than a flood."""
 
 
 @pytest.fixture
