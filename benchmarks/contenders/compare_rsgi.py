@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from benchmarks.contenders.known import API_KEY, DOMAIN, SECRET
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-_KEYS = {(API_KEY, DOMAIN): SECRET}
+_KEYS: Final = {(API_KEY, DOMAIN): SECRET}
 
 
 async def app(scope: Scope, protocol: HTTPProtocol) -> None:
