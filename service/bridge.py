@@ -80,12 +80,13 @@ class Bridge:
             try:
                 loop = asyncio.get_running_loop()
                 environ = _environ(raw, bytes(body))
-                answered = await loop.run_in_executor(self._pool, self._run, environ, protocol, loop)
+                answer = await loop.run_in_executor(self._pool, self._run, environ, protocol, loop)
             finally:
                 self._in_flight -= 1
         finally:
             self._held -= len(body)
-        if not answered:
+        answer.end()
+        if not answer.begun:
             raise Refused(500)
 
     def close(self) -> None:
@@ -112,13 +113,13 @@ class Bridge:
         if announced and announced != str(len(body)):
             raise Refused(400)  # the client left or closed its side in the middle; half a body is none
 
-    def _run(self, environ: WSGIEnvironment, protocol: HTTPProtocol, loop: asyncio.AbstractEventLoop) -> bool:
-        """Call the application (a thread of the pool); ``False`` when it failed before anything was sent."""
+    def _run(self, environ: WSGIEnvironment, protocol: HTTPProtocol, loop: asyncio.AbstractEventLoop) -> _Answer:
+        """Call the application (a thread of the pool); what is not sent by then is for the loop to send."""
         answer = _Answer(protocol, loop, is_head=environ["REQUEST_METHOD"] == "HEAD")
         try:
             chunks = self._application(environ, answer.start)
             try:
-                answer.send(iter(chunks))
+                answer.take(iter(chunks))
             finally:
                 close = getattr(chunks, "close", None)
                 if close is not None:
@@ -127,15 +128,16 @@ class Bridge:
             _log.debug("client_left")
         except (SystemExit, KeyboardInterrupt) as error:  # a view's own; it must not end everybody's loop
             _log.error("application_failed", error_type=type(error).__name__)
-            return answer.begun
         except Exception as error:  # noqa: BLE001 - the last resort of an application
             _log.exception("application_failed", error_type=type(error).__name__)
-            return answer.begun
-        return True
+        return answer
 
 
 class _Answer:
-    """The WSGI side of one answer, on a thread of the pool; everything is sent from the loop."""
+    """The WSGI side of one answer, on a thread of the pool; everything is sent from the loop.
+
+    A whole answer goes there with the thread's end, so that the thread waits for nothing; ``begun`` is true from then on.
+    """
 
     def __init__(self, protocol: HTTPProtocol, loop: asyncio.AbstractEventLoop, *, is_head: bool) -> None:
         self._protocol = protocol
@@ -143,6 +145,8 @@ class _Answer:
         self._is_head = is_head
         self._status = 0
         self._headers: list[tuple[str, str]] = []
+        self._body: bytes | None = None
+        """Of a whole answer that is not sent yet."""
         self.begun = False
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
@@ -159,23 +163,35 @@ class _Answer:
     def _no_write(_data: bytes) -> None:
         raise RuntimeError("the write callable of PEP 3333 is not supported; return an iterable")
 
-    def send(self, chunks: Iterator[bytes]) -> None:
-        """Send what the application yields: in one piece when its length is announced, else as it comes."""
+    def take(self, chunks: Iterator[bytes]) -> None:
+        """What the application yields: kept in one piece when its length is announced, else sent as it comes."""
         first = next((chunk for chunk in chunks if chunk), b"")  # an application may start as late as here
         if not self._status:
             raise AssertionError("the application did not call start_response")
         length = next((value for name, value in self._headers if name == "content-length"), None)
         if self._is_head or self._status in _BODILESS:
-            self._call(self._protocol.response_empty, self._status, self._headers)
+            self._body, self.begun = b"", True
         elif length is not None and int(length) <= MAX_BODY:
+            self._body, self.begun = first + b"".join(chunks), True
             # Granian announces the true length itself; a wrong one would leave the client waiting.
-            headers = [item for item in self._headers if item[0] != "content-length"]
-            self._call(self._protocol.response_bytes, self._status, headers, first + b"".join(chunks))
+            self._headers = [item for item in self._headers if item[0] != "content-length"]
         else:
             self._stream(first, chunks)
 
+    def end(self) -> None:
+        """Send a whole answer, on the loop."""
+        if self._body is None:
+            return
+        try:
+            if self._is_head or self._status in _BODILESS:
+                self._protocol.response_empty(self._status, self._headers)
+            else:
+                self._protocol.response_bytes(self._status, self._headers, self._body)
+        except ProtocolClosed:
+            _log.debug("client_left")
+
     def _stream(self, first: bytes, chunks: Iterable[bytes]) -> None:
-        transport = self._call(self._protocol.response_stream, self._status, self._headers)
+        transport = self._wait(self._begin())
         try:
             for chunk in chain((first,), chunks):
                 if chunk:
@@ -183,12 +199,9 @@ class _Answer:
         finally:
             del transport  # the answer ends when nobody holds this, and the traceback of an exception would
 
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        async def call() -> Any:
-            self.begun = True
-            return function(*arguments)
-
-        return self._wait(call())
+    async def _begin(self) -> Any:
+        self.begun = True
+        return self._protocol.response_stream(self._status, self._headers)
 
     def _wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Wait for the loop; a client that does not take its answer is given up, and nothing of it stays behind."""

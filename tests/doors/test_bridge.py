@@ -342,6 +342,36 @@ def test_an_application_may_start_late_and_again_with_exc_info() -> None:
         assert not answer.has("content-type")
 
 
+def test_a_late_error_replaces_a_whole_answer_that_is_not_sent_yet() -> None:
+    """Status, headers and length are those of the error, whatever was said before."""
+
+    def application(_environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", "5")])
+        yield b"so"
+        error = LookupError("found out late")
+        start_response("503 Sorry", [("X-Late", "1"), ("Content-Length", "9")], (type(error), error, None))
+        yield b"rry"
+
+    with bridged(application) as (port, _):
+        answer = raw_http.request(port, "GET", "/", HOST)
+        assert (answer.status, answer.header("x-late"), answer.body) == (503, "1", b"sorry")
+        assert answer.header("content-length") == "5"
+
+
+def test_a_whole_answer_is_sent_though_the_application_fails_to_close() -> None:
+    """It is complete; the failure is in the log."""
+
+    class Failing(_Chunks):
+        def close(self) -> None:
+            super().close()
+            raise LookupError("a defect")
+
+    chunks = Failing([b"ok"])
+    with bridged(_answering("200 OK", [("Content-Length", "2")], chunks)) as (port, _):
+        answer = raw_http.request(port, "GET", "/", HOST)
+        assert (answer.status, answer.body, chunks.closed.is_set()) == (200, b"ok", True)
+
+
 def test_an_application_that_fails_in_the_middle_is_closed_and_the_bridge_goes_on() -> None:
     """What was sent cannot be taken back; the iterable is closed, the thread is free."""
 
