@@ -116,7 +116,7 @@ def _now() -> tuple[Panel, ...]:
         ),
         stat(
             106,
-            "Refused: known",
+            "Customers refused",
             "Denials of known keys (expired, inactive, wrong domain, scope, ...), as a share of what known keys ask for.",
             _customers_refused(),
             good="below 2 %, and as last week; a jump means that somebody's keys have ended.",
@@ -126,7 +126,7 @@ def _now() -> tuple[Panel, ...]:
         ),
         stat(
             107,
-            "Refused: others",
+            "Strangers refused",
             "Denials a second of those who proved nothing: unknown keys, wrong secrets, broken or no credentials.",
             rate("decisions_total", STRANGERS),
             good="a few; above 50 a second somebody guesses keys.",

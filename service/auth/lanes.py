@@ -21,8 +21,6 @@ _RECENT: Final = 32
 """Look-ups after which what was found before them hardly counts."""
 _FLOOD: Final = 0.5
 """The share of look-ups that found nothing from which on it is a flood."""
-_TURNS_IN_FLOOD: Final = 2
-"""So many at a time then: whoever the cache knows waits behind no more of them than that."""
 
 
 class Load:
@@ -51,7 +49,7 @@ class Lane:
     """A queue whose first ``turns`` may be served at the same time.
 
     At most ``burst`` look-ups may find nothing after a quiet while, and in the long run ``rate`` a second. With such a
-    bound there are fewer turns while most find nothing.
+    bound it is paced while most find nothing.
     """
 
     __slots__ = (
@@ -61,7 +59,7 @@ class Lane:
         "_nothing",
         "_rate",
         "_turns",
-        "_turns_in_flood",
+        "paused",
         "queue",
         "running",
         "waiting",
@@ -75,7 +73,8 @@ class Lane:
         self._nothing = 0.0
         """The share of the latest look-ups that found nothing."""
         self._turns = turns
-        self._turns_in_flood = turns if math.isinf(burst) else min(turns, _TURNS_IN_FLOOD)
+        self.paused = False
+        """Whoever stands first waits, though turns are free."""
         self.queue: OrderedDict[str, Load] = OrderedDict()
         self.running = 0
         self.waiting = 0
@@ -90,7 +89,11 @@ class Lane:
 
     def has_turn(self) -> bool:
         """Whether the first in the queue may be served."""
-        return self.running < (self._turns if self._nothing < _FLOOD else self._turns_in_flood)
+        return self.running < self._turns and not self.paused
+
+    def is_paced(self) -> bool:
+        """Whether turns come one by one, so that whoever the cache knows waits behind one of them at most."""
+        return self._nothing >= _FLOOD and self._burst < math.inf
 
     def found(self, *, nothing: bool, now: float) -> None:
         """What one of its look-ups found: a key, or that nobody has it."""

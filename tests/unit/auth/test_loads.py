@@ -16,6 +16,7 @@ from service.auth.loads import Loads, Overloaded
 from service.observe.metrics import Metrics
 from tests.support.clock import FakeClock
 from tests.support.keys import make_key
+from tests.support.settle import settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -91,12 +92,6 @@ async def loads(store: HeldStore, metrics: Metrics) -> AsyncIterator[Loads]:
     for caller in callers:
         caller.cancel()  # whoever a defect has left waiting
     await asyncio.gather(*callers, return_exceptions=True)
-
-
-async def settle() -> None:
-    """Let everything that can run, run."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 async def ask(loads: Loads, *names: str, known: bool = False, budget: float = LONG) -> list[asyncio.Task[CacheEntry]]:
@@ -326,9 +321,9 @@ async def test_a_flood_of_made_up_keys_is_refused_at_once(
     await asyncio.gather(*callers, return_exceptions=True)
 
 
-def flooded_lane(*, turns: int = 4) -> Lane:
+def flooded_lane() -> Lane:
     """300 look-ups may find nothing, and the first 200 have."""
-    lane = Lane(turns, burst=300)
+    lane = Lane(4, burst=300)
     for _ in range(200):
         lane.found(nothing=True, now=0.0)
     return lane
@@ -350,21 +345,42 @@ def test_whoever_waits_is_taken_to_find_what_the_latest_found() -> None:
     assert lane.admits(0.0)
 
 
-def test_a_flood_has_fewer_turns() -> None:
-    """Each of its look-ups takes time from whoever the cache knows."""
+async def test_a_flood_comes_one_by_one(loads: Loads, store: HeldStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its look-ups takes time from whoever the cache knows, who waits for no pause."""
+    monkeypatch.setattr("service.auth.loads._PACE", 0.0)
+    for number in range(40):
+        await ask(loads, f"made-up-{number}")
+        await store.answer(f"made-up-{number}")
+    monkeypatch.setattr("service.auth.loads._PACE", LONG)
+    await ask(loads, "a", "b")
+    await ask(loads, "known-1", "known-2", known=True)
+    assert store.under_way() == ["a", "known-1", "known-2"]
+    await store.answer("a")
+    assert store.under_way() == ["known-1", "known-2"]
+
+
+async def test_a_burst_of_made_up_keys_is_answered(metrics: Metrics) -> None:
+    """One after the other, and each with what the store has: nothing."""
+    asked = []
+
+    async def read(load: Load) -> CacheEntry:
+        asked.append(load.api_key)
+        return CacheEntry(None, 0.0, 0.0)
+
+    loads = Loads(read, clock=FakeClock(), metrics=metrics, max_loads=4, max_waiting=1_000)
+    names = [f"made-up-{number}" for number in range(200)]
+    found = await asyncio.gather(*(loads.wait(name, known=False, budget=10.0) for name in names))
+    assert [entry.loaded for entry in found] == [None] * 200
+    assert asked == names
+    await loads.close()
+
+
+def test_new_keys_that_somebody_has_end_a_flood() -> None:
     lane = flooded_lane()
-    lane.running = 1
-    assert lane.has_turn()
-    lane.running = 2
-    assert not lane.has_turn()
+    assert lane.is_paced()
     for _ in range(200):
         lane.found(nothing=False, now=0.0)
-    assert lane.has_turn()
-    lane.running = 4
-    assert not lane.has_turn()
-    single = flooded_lane(turns=1)
-    single.running = 1
-    assert not single.has_turn()
+    assert not lane.is_paced()
 
 
 def test_keys_that_are_gone_make_no_flood_of_known_ones() -> None:
@@ -372,8 +388,7 @@ def test_keys_that_are_gone_make_no_flood_of_known_ones() -> None:
     lane = Lane(4)
     for _ in range(200):
         lane.found(nothing=True, now=0.0)
-    lane.running = 3
-    assert lane.has_turn()
+    assert not lane.is_paced()
     assert lane.admits(0.0)
 
 
