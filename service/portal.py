@@ -13,6 +13,7 @@ import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
@@ -21,12 +22,12 @@ from flask import Flask
 from service.loop_call import DeadlineExceeded, LoopCall, PortalClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable
 
     from flask import Request
     from werkzeug.routing import MapAdapter
 
-__all__ = ["DeadlineExceeded", "Portal", "PortalClosed", "PortalFlask"]
+__all__ = ["DeadlineExceeded", "Portal", "PortalClosed", "PortalFlask", "guard_before_the_hop"]
 
 # Imported here and not where it is used: a fork in the middle of an import leaves the child waiting for it for ever.
 try:
@@ -222,11 +223,26 @@ class PortalFlask(Flask):
 
     def async_to_sync(self, func: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
         """See ``Flask.async_to_sync``."""
+        guard, view = _guarded.get(func) or (None, func)
 
         def on_the_loop(*args: Any, **kwargs: Any) -> Any:
-            return self._portal.run(func, *args, **kwargs)
+            refusal = None if guard is None else guard()
+            return self._portal.run(view, *args, **kwargs) if refusal is None else refusal
 
         return on_the_loop
+
+
+_Async = Callable[..., Coroutine[Any, Any, Any]]
+_guarded: weakref.WeakKeyDictionary[_Async, tuple[Callable[[], Any], _Async]] = weakref.WeakKeyDictionary()
+
+
+def guard_before_the_hop(function: _Async, guard: Callable[[], Any], view: _Async) -> None:
+    """Have ``PortalFlask`` call ``guard`` on the request's own thread, and only ``view`` on the loop, instead of ``function``.
+
+    What ``guard`` returns is the answer, unless it is ``None``. Known by the function itself and not by an attribute, which
+    ``functools.wraps`` would copy to what another decorator makes of it.
+    """
+    _guarded[function] = (guard, view)
 
 
 def _refuse_to_wait_for_oneself(loop: asyncio.AbstractEventLoop) -> None:

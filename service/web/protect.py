@@ -17,6 +17,7 @@ from service.auth.domains import parse_target
 from service.auth.reasons import Reason
 from service.doors.attempt import credentials_of, shadowed
 from service.observe.request_ids import trace_id_of
+from service.portal import guard_before_the_hop
 from service.web.answers import flask_response, render_denial
 from service.web.wsgi_request import WsgiRequest
 
@@ -130,6 +131,7 @@ def api_key_required(
                 refusal = await guard_async()
                 return refusal if refusal is not None else await view(*args, **kwargs)
 
+            guard_before_the_hop(protected_async, guard, view)
             return cast("_View", protected_async)
 
         @wraps(view)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     Send = Callable[[str, str, Lines, bytes], RawResponse]
 
 IDENTITY = ("organization", "key-id", "scopes", "subject", "method")
-FLAVORS = ("async", "sync", "blueprint")
+FLAVORS = ("async", "decorated-async", "sync", "blueprint")
 
 
 @dataclass
@@ -116,13 +117,17 @@ def _decorated(app: Flask, flavor: str, policy: str) -> Flask:
     """The application with a view at every address and for every method that demands the policy's scopes."""
     scopes = PLAIN_POLICIES[policy]
     app.url_map.add(Rule("/<anything:rest>", endpoint="views.everything" if flavor == "blueprint" else "everything"))
-    if flavor == "async":
+    if "async" in flavor:
 
         @api_key_required(scopes=scopes)
         async def view_async(rest: str) -> str:
             return f"passed {len(rest) > 0}"
 
-        app.view_functions["everything"] = view_async
+        @wraps(view_async)
+        async def decorated(rest: str) -> Any:
+            return await view_async(rest)
+
+        app.view_functions["everything"] = view_async if flavor == "async" else decorated
         return app
 
     def view(rest: str) -> str:
@@ -226,7 +231,7 @@ def test_a_protected_view_of_ours_decides_the_same(answers: Answers, case: Case)
 
 @pytest.mark.parametrize("case", [case for case in CASES if decorator_lines(case, "")], ids=lambda case: case.name)
 def test_the_decorator_decides_the_same(flask_answers: Answers, case: Case) -> None:
-    """An async view, a sync view and a blueprint pass or refuse what the doors pass or refuse."""
+    """An async view, also below somebody else's decorator, a sync view and a blueprint decide like the doors."""
     for flavor in FLAVORS:
         response = flask_answers.responses[case.name, flavor]
         [line] = flask_answers.logged(case, flavor)

@@ -209,7 +209,7 @@ def test_the_proxy_alone_is_trusted() -> None:
     assert ip_address(address) in ip_network(pool["subnet"])
     others = ip_network(pool.get("ip_range", pool["subnet"]))
     assert ip_address(address) not in others, "whoever gets the address while the proxy is stopped is believed like it"
-    assert others.subnet_of(ip_network(pool["subnet"]))
+    assert others[0] in ip_network(pool["subnet"])
     for name in ("gatekey", "gatekey-valkey"):
         assert SERVICES[name]["environment"]["GATEKEY_TRUSTED_PROXIES"] == address
 

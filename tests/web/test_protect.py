@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -102,6 +102,46 @@ def test_arguments_names_and_results_pass_unchanged(logged: LoggedGatekey) -> No
     answer = _get(logged, "/sync/7", "reader")
     assert (answer.status, answer.json(), answer.header("x-own")) == (202, {"number": 7}, "1")
     assert _get(logged, "/async/8", "reader").json() == {"number": 8}
+
+
+def test_another_decorator_over_a_protected_view_runs(logged: LoggedGatekey) -> None:
+    """Whether the view may run or not, and the decision is still one: Gatekey takes no short way around it."""
+    runs = []
+
+    def counted(view: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(view)
+        async def around(**arguments: Any) -> Any:
+            runs.append(1)
+            return await view(**arguments)
+
+        return around
+
+    @logged.app.get("/counted")
+    @counted
+    @api_key_required
+    async def inside() -> str:
+        return current_key.name
+
+    assert _get(logged, "/counted", "reader").body == b"Reading"
+    assert _get(logged, "/counted").status == 401
+    assert runs == [1, 1]
+    assert [line["reason"] for line in logged.decisions()] == ["ok", "missing_credentials"]
+
+
+def test_an_async_view_is_decided_about_on_its_request_s_own_thread(logged: LoggedGatekey) -> None:
+    """Which may not be the loop's; a refusal never gets there."""
+    threads = []
+
+    @logged.app.get("/where")
+    @api_key_required
+    async def where() -> str:
+        threads.append(threading.current_thread())
+        return current_key.name
+
+    assert _get(logged, "/where").status == 401
+    assert threads == []
+    assert _get(logged, "/where", "reader").body == b"Reading"
+    assert threads[0] is not threading.current_thread()
 
 
 def test_scopes_must_all_be_granted(logged: LoggedGatekey) -> None:
