@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -107,9 +108,9 @@ def counted(shared_metrics: Metrics) -> Counted:
     return Counted(shared_metrics)
 
 
-def decision_line(seq: int, size: int = 300) -> DecisionLine:
+def decision_line(seq: int, size: int = 300, *, at: float = 0.0) -> DecisionLine:
     head = b'{"event":"auth.decision","seq":%d,"text":"' % seq
-    return DecisionLine(head + b"x" * (size - len(head) - 3) + b'"}\n', None, Reason.OK, seq, 0.0)
+    return DecisionLine(head + b"x" * (size - len(head) - 3) + b'"}\n', None, Reason.OK, seq, at)
 
 
 def numbers(lines: list[bytes]) -> list[int]:
@@ -193,6 +194,46 @@ def test_a_stalled_reader_never_makes_a_decision_wait_and_the_loss_is_said(pipe:
     assert len(got) < total
     assert len(got) + lost(lines) == total
     assert counted.moved == {"lines": len(got), "queue_full": total - len(got)}
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds for which whoever hands lines over has slept; nothing is written meanwhile."""
+    taken: list[float] = []
+    monkeypatch.setattr("service.observe.writer.time", SimpleNamespace(sleep=taken.append))
+    monkeypatch.setattr(LineWriter, "_start", lambda _: None)
+    return taken
+
+
+def put_48(writer: LineWriter, *, seconds: float) -> None:
+    """Three times as many lines as are looked at together; all but the first come later by so much."""
+    for seq in range(48):
+        writer.put(decision_line(seq, at=seconds if seq else 0.0))
+
+
+def test_a_thread_that_outruns_the_writer_gives_way_to_it(pipe: Pipe, naps: list[float]) -> None:
+    """The interpreter is one thread's at a time, and whoever only decides would keep it from the one that writes."""
+    put_48(LineWriter(pipe.write_fd), seconds=0.1)
+    assert len(naps) == 3
+    assert max(naps) < 0.001
+
+
+def test_nobody_gives_way_to_a_writer_that_keeps_up(pipe: Pipe, naps: list[float]) -> None:
+    """It looks at its queue every 50 ms, so what is younger is not late."""
+    put_48(LineWriter(pipe.write_fd), seconds=0.05)
+    assert naps == []
+
+
+async def test_an_event_loop_never_gives_way(pipe: Pipe, naps: list[float]) -> None:
+    """Everybody's requests would wait; and it waits for its sockets all the time, which lets the writer on."""
+    put_48(LineWriter(pipe.write_fd), seconds=0.1)
+    assert naps == []
+
+
+def test_whoever_finds_the_queue_full_does_not_wait_either(pipe: Pipe, naps: list[float]) -> None:
+    """A reader that stalls makes the writer late for ever: there is nothing to give way to."""
+    put_48(LineWriter(pipe.write_fd, max_queued=15), seconds=0.1)
+    assert naps == []
 
 
 def test_each_loss_is_said_once(pipe: Pipe, counted: Counted) -> None:
