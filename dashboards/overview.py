@@ -99,8 +99,8 @@ def _now() -> tuple[Panel, ...]:
             f"{gauge('min', 'store_up')} * (2 - ({_found_within()} > bool 0.1))",
             good="up. While it is down, known keys pass from the cache for GATEKEY_CACHE_STALE_IF_ERROR.",
             unit="short",
-            limits=((0, BAD), (1, ALERT), (2, GOOD)),
-            words={"0": (BAD, "down"), "1": (ALERT, "slow"), "2": (GOOD, "up")},
+            limits=((0, BAD), (2, GOOD)),
+            words={"0": (BAD, "down"), "1": (BAD, "slow"), "2": (GOOD, "up")},
             links=(to("gatekey-store", "Store and cache"), runbook("GatekeyStoreErrors")),
         ),
         stat(

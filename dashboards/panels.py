@@ -199,7 +199,7 @@ def firing(number: int) -> Panel:
     kept = {"alertname": 0, "alertstate": 1, "severity": 2, "job": 3, "instance": 4}
     tidy = {"excludeByName": {"Time": True, "Value": True, "__name__": True}, "indexByName": kept}
     panel = panel.with_target(target).with_transformation(DataTransformerConfig("organize", options=tidy))
-    panel = panel.thresholds(_steps((1, 1))).no_value("no alert fires or is about to")
+    panel = panel.thresholds(_steps((1, 1))).no_value("none fires or is pending; rules look at minutes")
     severity = ValueMap({"page": ValueMappingResult("page", BAD), "ticket": ValueMappingResult("ticket", ALERT)})
     colored = DynamicConfigValue("custom.cellOptions", {"type": "color-text"})
     panel = panel.override_by_name("severity", [DynamicConfigValue("mappings", [severity]), colored])
