@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from benchmarks.bench.wrk import CONNECTIONS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -70,6 +72,8 @@ class Contender:
     """What this machine lacks to run it, empty where nothing."""
     workers: int = 1
     """Processes that answer; each gets a core where there are enough."""
+    connections: int = CONNECTIONS
+    """Callers at the same time; with one, the rate is how long a request takes."""
     latency: bool = True
     """Whether it is measured at 70 % of its top rate, too."""
     batch: bool = True

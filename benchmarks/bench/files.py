@@ -38,7 +38,9 @@ def write(run: Run, folder: Path) -> None:
 
 def charts(run: Run) -> dict[str, str]:
     """By name; none where there is nothing to draw."""
-    shown = [each for each in run.results if not each.name.startswith("workers-")]
+    shown = [
+        each for each in run.results if not each.name.startswith("workers-") and each.connections == run.connections
+    ]
     found = {}
     if shown:
         rates = [_bar(each, [turn.rate for turn in run.measured[each.name].turns], ",.0f") for each in shown]

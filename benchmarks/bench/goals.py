@@ -71,7 +71,13 @@ GOALS: Final = (
     Goal(text="safe-api-keys on Starlette", ours=_DOOR, rivals=("safe-starlette",), at_least=5),
     Goal(text="nginx + Lua", ours=_DOOR, rivals=("nginx-lua",), at_least=0.5),
     Goal(
-        text="the decorator's sync view, by its async view",
+        text="the decorator's sync view, by its async view, one caller",
+        ours="gatekey-async-one",
+        rivals=("gatekey-sync-one",),
+        at_least=1 / _LONGER,
+    ),
+    Goal(
+        text="the same with 32 callers",
         ours="gatekey-async",
         rivals=("gatekey-sync",),
         at_least=1 / _LONGER,

@@ -18,6 +18,7 @@ from benchmarks.bench.launches import (
     serve_workers,
     uvicorn,
 )
+from benchmarks.bench.wrk import CONNECTIONS
 from benchmarks.contenders import known
 from benchmarks.faults.client import forwarded
 
@@ -48,6 +49,7 @@ def _gatekey(
     refused: Request | None = None,
     workers: int = 1,
     latency: bool = True,
+    connections: int = CONNECTIONS,
     batch: bool = True,
 ) -> Contender:
     """One of ours; ``refused`` defaults to the same request with a wrong secret."""
@@ -61,17 +63,20 @@ def _gatekey(
         refused=refused or request.changed(expected=401, x_secret_token=_WRONG),
         workers=workers,
         latency=latency,
+        connections=connections,
         batch=batch,
     )
 
 
-def _views(name: str, path: str, title: str) -> Contender:
+def _views(name: str, path: str, title: str, *, connections: int = CONNECTIONS) -> Contender:
     return _gatekey(
         name,
         title,
         "Flask with `api_key_required`, log and metrics on, on Granian WSGI with 1 blocking thread",
         granian("gatekey_views:app", "--blocking-threads", "1", own=True),
         Request(path=path, headers=_VIEW.headers),
+        latency=connections == CONNECTIONS,
+        connections=connections,
     )
 
 
@@ -158,6 +163,8 @@ _ALL: Final = (
     ),
     _views("gatekey-async", "/async", "Gatekey, decorator, async view"),
     _views("gatekey-sync", "/sync", "Gatekey, decorator, sync view"),
+    _views("gatekey-async-one", "/async", "Gatekey, async view, one caller", connections=1),
+    _views("gatekey-sync-one", "/sync", "Gatekey, sync view, one caller", connections=1),
     _flask(
         "flask-granian-1",
         "classic Flask, Granian, 1 thread",

@@ -97,7 +97,7 @@ def _turn(contender: Contender, cores: Cores, seconds: float) -> Turn:
         wrk.run(port, request, seconds=_WARM_UP)
         pids = running.processes
         lines, used = running.lines, procfs.cpu_seconds(pids)
-        load = wrk.run(port, request, seconds=seconds)
+        load = wrk.run(port, request, seconds=seconds, connections=contender.connections)
         used = procfs.cpu_seconds(pids) - used
         lines = running.lines - lines
         if running.has_ended:

@@ -53,10 +53,10 @@ def version() -> str:
     return words[1] if len(words) > 1 else "unknown"
 
 
-def run(port: int, request: Request, *, seconds: float) -> Load:
-    """Keep ``CONNECTIONS`` busy; raises ``BadRun`` where an answer was not the expected one or did not come."""
+def run(port: int, request: Request, *, seconds: float, connections: int = CONNECTIONS) -> Load:
+    """Keep so many ``connections`` busy; raises ``BadRun`` where an answer was not the expected one or did not come."""
     headers = [word for name, value in request.headers.items() for word in ("-H", f"{name}: {value}")]
-    options = ["-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", str(_SCRIPT)]
+    options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(_SCRIPT)]
     command = ["wrk", *options, *headers, f"http://127.0.0.1:{port}{request.path}", "--", str(request.expected)]
     before = _used_by_children()
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own request

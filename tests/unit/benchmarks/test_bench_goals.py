@@ -11,6 +11,8 @@ RATES = {
     "gatekey-door": [20_000.0, 21_000.0, 19_000.0],
     "gatekey-async": [3_000.0, 3_000.0, 3_000.0],
     "gatekey-sync": [4_000.0, 4_000.0, 4_000.0],
+    "gatekey-async-one": [1_000.0, 1_000.0, 1_000.0],
+    "gatekey-sync-one": [1_400.0, 1_400.0, 1_400.0],
     "flask-granian-1": [1_900.0, 2_000.0, 1_950.0],
     "flask-granian": [1_300.0, 1_300.0, 1_300.0],
     "flask-gthread": [700.0, 700.0, 700.0],
@@ -28,7 +30,8 @@ def test_each_goal_is_met_or_not_by_the_ratio_of_the_medians() -> None:
         "keyshield": True,
         "safe-api-keys on Starlette": False,
         "nginx + Lua": True,
-        "the decorator's sync view, by its async view": True,
+        "the decorator's sync view, by its async view, one caller": False,
+        "the same with 32 callers": True,
     }
 
 
