@@ -146,11 +146,8 @@ def _rates(run: Run) -> list[str]:
         return []
     heads = ["", "Requests a second", "CPU us a request", "Memory (PSS), MiB", "(RSS), MiB", "Log lines a request"]
     count = f"{run.rounds} round{'' if run.rounds == 1 else 's'} of {run.seconds:g} s"
-    notes = [
-        "",
-        f"wrk with {run.connections} connections (one caller: with one); {count}, median and in brackets smallest and "
-        f"largest. {_ON_RATES}",
-    ]
+    load = f"wrk with {run.connections} connections (one caller: with one)"
+    notes = ["", f"{load}; {count}, median and in brackets smallest and largest. {_ON_RATES}"]
     if limited:
         notes.append("≥: the load generator's core was full, so the contender may be faster.")
     return table(heads, rows) + notes
