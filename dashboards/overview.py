@@ -46,7 +46,7 @@ _SAME_REASON: Final = 'reason="${__field.labels.reason}"'
 def dashboard() -> Dashboard:
     """The first page that anybody opens."""
     rows = (
-        Row(100, "Are we OK?", _now(), wide=(3,), high=4),
+        Row(100, "Are we OK?", _now(), wide=(2, 3, 3, 2, 3, 4, 4, 3), high=4),
         Row(200, "What is wrong, and since when?", (_board(), firing(202)), wide=(16, 8), high=9),
         Row(300, "Decisions", _decisions()),
         Row(400, "Latency", _latency()),
