@@ -136,7 +136,8 @@ class Bridge:
 class _Answer:
     """The WSGI side of one answer, on a thread of the pool; everything is sent from the loop.
 
-    A whole answer goes there with the thread's end, so that the thread waits for nothing; ``begun`` is true from then on.
+    A whole answer goes there with the thread's end (and so after the application's ``close``), so that the thread waits for
+    nothing. ``begun`` says that there is an answer.
     """
 
     def __init__(self, protocol: HTTPProtocol, loop: asyncio.AbstractEventLoop, *, is_head: bool) -> None:
@@ -189,6 +190,9 @@ class _Answer:
                 self._protocol.response_bytes(self._status, self._headers, self._body)
         except ProtocolClosed:
             _log.debug("client_left")
+        except Exception as error:  # noqa: BLE001 - headers that are none, of whatever kind
+            _log.error("application_failed", error_type=type(error).__name__)
+            self.begun = False
 
     def _stream(self, first: bytes, chunks: Iterable[bytes]) -> None:
         transport = self._wait(self._begin())

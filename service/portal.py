@@ -13,16 +13,16 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from flask import Flask
 
 from service.loop_call import DeadlineExceeded, LoopCall, PortalClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from flask import Request
     from werkzeug.routing import MapAdapter
@@ -223,26 +223,32 @@ class PortalFlask(Flask):
 
     def async_to_sync(self, func: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
         """See ``Flask.async_to_sync``."""
-        guard, view = _guarded.get(func) or (None, func)
+        guarded: _Guarded | None = getattr(func, "__gatekey_guard__", None)
+        if guarded is None or guarded.owner() is not func:
+            return partial(self._portal.run, func)
 
-        def on_the_loop(*args: Any, **kwargs: Any) -> Any:
-            refusal = None if guard is None else guard()
-            return self._portal.run(view, *args, **kwargs) if refusal is None else refusal
+        def guarded_view(*args: Any, **kwargs: Any) -> Any:
+            refusal = guarded.guard()
+            return self._portal.run(guarded.view, *args, **kwargs) if refusal is None else refusal
 
-        return on_the_loop
-
-
-_Async = Callable[..., Coroutine[Any, Any, Any]]
-_guarded: weakref.WeakKeyDictionary[_Async, tuple[Callable[[], Any], _Async]] = weakref.WeakKeyDictionary()
+        return guarded_view
 
 
-def guard_before_the_hop(function: _Async, guard: Callable[[], Any], view: _Async) -> None:
+class _Guarded(NamedTuple):
+    owner: Callable[[], Any]
+    """Whose attribute it is: ``functools.wraps`` copies it to what another decorator makes of the function."""
+    guard: Callable[[], Any]
+    view: Callable[..., Coroutine[Any, Any, Any]]
+
+
+def guard_before_the_hop(
+    function: Callable[..., Any], guard: Callable[[], Any], view: Callable[..., Coroutine[Any, Any, Any]]
+) -> None:
     """Have ``PortalFlask`` call ``guard`` on the request's own thread, and only ``view`` on the loop, instead of ``function``.
 
-    What ``guard`` returns is the answer, unless it is ``None``. Known by the function itself and not by an attribute, which
-    ``functools.wraps`` would copy to what another decorator makes of it.
+    What ``guard`` returns is the answer, unless it is ``None``.
     """
-    _guarded[function] = (guard, view)
+    function.__gatekey_guard__ = _Guarded(weakref.ref(function), guard, view)  # type: ignore[attr-defined]  # ours
 
 
 def _refuse_to_wait_for_oneself(loop: asyncio.AbstractEventLoop) -> None:

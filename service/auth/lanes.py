@@ -21,6 +21,8 @@ _RECENT: Final = 32
 """Look-ups after which what was found before them hardly counts."""
 _FLOOD: Final = 0.5
 """The share of look-ups that found nothing from which on it is a flood."""
+_TURNS_IN_FLOOD: Final = 4
+"""So many at a time then: fewer than a store has connections, or known keys would wait for one behind strangers."""
 
 
 class Load:
@@ -59,6 +61,7 @@ class Lane:
         "_nothing",
         "_rate",
         "_turns",
+        "_turns_in_flood",
         "paused",
         "queue",
         "running",
@@ -73,6 +76,7 @@ class Lane:
         self._nothing = 0.0
         """The share of the latest look-ups that found nothing."""
         self._turns = turns
+        self._turns_in_flood = min(turns, _TURNS_IN_FLOOD)
         self.paused = False
         """Whoever stands first waits, though turns are free."""
         self.queue: OrderedDict[str, Load] = OrderedDict()
@@ -89,15 +93,22 @@ class Lane:
 
     def has_turn(self) -> bool:
         """Whether the first in the queue may be served."""
-        return self.running < self._turns and not self.paused
+        return not self.paused and self.running < (self._turns_in_flood if self.is_paced() else self._turns)
 
     def is_paced(self) -> bool:
-        """Whether turns come one by one, so that whoever the cache knows waits behind one of them at most."""
+        """Whether there is a pause after each turn, so that a flood's look-ups leave the loop to whoever the cache knows."""
         return self._nothing >= _FLOOD and self._burst < math.inf
 
     def found(self, *, nothing: bool, now: float) -> None:
         """What one of its look-ups found: a key, or that nobody has it."""
         self._nothing += (nothing - self._nothing) / _RECENT
         if nothing:
-            left = min(self._burst, self._left + (now - self._counted_at) * self._rate) - 1
-            self._counted_at, self._left = now, left  # in this order: who looks in between must not see too much
+            self._spend(1.0, now)
+
+    def left(self, now: float) -> None:
+        """Somebody had no turn in time, who is taken to have found what the latest ones did: there is no room for more."""
+        self._spend(self._nothing, now)
+
+    def _spend(self, part: float, now: float) -> None:
+        left = min(self._burst, self._left + (now - self._counted_at) * self._rate) - part
+        self._counted_at, self._left = now, left  # in this order: who looks in between must not see too much

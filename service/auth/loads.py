@@ -32,8 +32,8 @@ LOAD_LIMIT: Final = 5.0
 _NOTHING_RATE: Final = 200.0
 """Look-ups a second that may find no key, in the long run: a flood of made-up ones must leave the loop to those who have one."""
 
-_NOTHING_BURST: Final = 200
-"""And so many after a quiet while: what ``_PACE`` gets through before the default budget of a request is spent."""
+_NOTHING_BURST: Final = 150
+"""And so many after a quiet while: what ``_PACE`` gets through within the default budget of a request, on an idle loop."""
 
 _PACE: Final = 0.001
 """Seconds between two turns of strangers while most of them find nothing; one costs the loop a quarter of it."""
@@ -119,6 +119,7 @@ class Loads:
             self._leave(load, waiter)
         if found is None:
             if not load.has_begun and self._answers > answers:
+                lane.left(self._clock.age())
                 self._metrics.shed("loads")
                 raise Overloaded
             raise StoreUnavailable("the store did not answer in time")
@@ -155,6 +156,7 @@ class Loads:
             self._give_up(load)
         if self._pause is not None:
             self._pause.cancel()
+            self._strangers.paused = False
         tasks = [load.task for load in self._given_up]
         if tasks:
             await asyncio.wait(tasks, timeout=_CLOSE_LIMIT)

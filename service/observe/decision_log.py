@@ -69,7 +69,7 @@ class DecisionLog:
         _alive.add(self)
 
     def write(self, request: AccessRequest, decision: Decision, status: int) -> None:
-        """Write one line; never waits. ``status`` is what was answered."""
+        """Write one line; never waits for its reader. ``status`` is what was answered."""
         seq, at = next(self._seq), request.started + decision.duration
         reason = decision.shadowed or decision.reason
         network = network_of(request.client_ip) if reason in FLOOD_REASONS else None

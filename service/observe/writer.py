@@ -1,4 +1,4 @@
-"""Lines on their way to standard output: handed over without waiting, written by one thread, counted when lost.
+"""Lines on their way to standard output: handed over without waiting for a reader, written by one thread, counted when lost.
 
 A log reader that stalls must never stall a decision. Several processes share one pipe, so each write holds whole lines
 and at most 4,096 bytes (POSIX keeps writes of up to PIPE_BUF bytes in one piece), and the descriptor stays blocking,
@@ -139,9 +139,12 @@ class LineWriter:
         """Let the writing thread have the interpreter for a moment, where it has fallen behind.
 
         A thread that does nothing but decide holds on to it, and the writer, which gives it away with every write, would get
-        it back once in 5 ms: too seldom from 1,400 lines a second on. Never on an event loop, which waits often enough, and
-        not once the queue is full: a reader that stalls costs a thread some 50 ms in all.
+        it back once in 5 ms: too seldom from 1,400 lines a second on. The one wait on a decision's way: at most one nap in
+        16 lines, never on an event loop, which waits often enough, and not where half of the queue is full, because then
+        it is the reader who is slow.
         """
+        if len(self._queue) > self._max_queued // 2:
+            return
         try:
             first = self._queue[0]
         except IndexError:  # just written

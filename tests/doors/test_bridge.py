@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask, Response, request
+from structlog.testing import capture_logs
 
 from service.bridge import MAX_BODY, Bridge, Refused
 from service.rsgi_request import RsgiRequest
@@ -356,6 +357,25 @@ def test_a_late_error_replaces_a_whole_answer_that_is_not_sent_yet() -> None:
         answer = raw_http.request(port, "GET", "/", HOST)
         assert (answer.status, answer.header("x-late"), answer.body) == (503, "1", b"sorry")
         assert answer.header("content-length") == "5"
+
+
+def _header_is_a_number(_environ: Any, start_response: Any) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Length", "4"), ("X-Number", 5)])
+    return [b"body"]
+
+
+def _header_is_no_text(_environ: Any, start_response: Any) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Length", "4"), ("X-Half", "\ud800")])
+    return [b"body"]
+
+
+@pytest.mark.parametrize("application", [_header_is_a_number, _header_is_no_text])
+def test_a_whole_answer_that_cannot_be_sent_is_500(application: Any) -> None:
+    """Gatekey's own, which is counted and told, and not the server's."""
+    with bridged(application) as (port, _), capture_logs() as logs:
+        answer = raw_http.request(port, "GET", "/", HOST)
+        assert (answer.status, answer.header("connection")) == (500, "close")
+    assert [line["event"] for line in logs] == ["application_failed"]
 
 
 def test_a_whole_answer_is_sent_though_the_application_fails_to_close() -> None:

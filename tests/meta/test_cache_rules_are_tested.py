@@ -351,6 +351,20 @@ BREAKS = [
         "loads::test_whoever_waits_is_taken_to_find_what_the_latest_found",
     ),
     Break(
+        "11: few at a time in a flood",
+        LANES,
+        "(self._turns_in_flood if self.is_paced() else self._turns)",
+        "self._turns",
+        "loads::test_a_flood_has_few_turns",
+    ),
+    Break(
+        "11: whoever waits in vain counts",
+        LOADS,
+        "                lane.left(self._clock.age())\n",
+        "",
+        "loads::test_a_flood_spends_what_it_may_also_by_waiting",
+    ),
+    Break(
         "11: one by one in a flood",
         LOADS,
         "            load.lane.paused = True\n",

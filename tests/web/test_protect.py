@@ -128,20 +128,31 @@ def test_another_decorator_over_a_protected_view_runs(logged: LoggedGatekey) -> 
     assert [line["reason"] for line in logged.decisions()] == ["ok", "missing_credentials"]
 
 
-def test_an_async_view_is_decided_about_on_its_request_s_own_thread(logged: LoggedGatekey) -> None:
-    """Which may not be the loop's; a refusal never gets there."""
-    threads = []
+def test_an_async_view_is_decided_about_on_its_request_s_own_thread(
+    logged: LoggedGatekey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the view itself runs on the loop, and a refusal never gets there."""
+    decided, run = [], []
+    decide = logged.gatekey.authenticator.decide_cached
+
+    def decide_here(*arguments: Any) -> Any:
+        decided.append(threading.current_thread())
+        return decide(*arguments)
 
     @logged.app.get("/where")
     @api_key_required
     async def where() -> str:
-        threads.append(threading.current_thread())
+        run.append(threading.current_thread())
         return current_key.name
 
+    _get(logged, "/where", "reader")  # which has to ask the store
+    run.clear()
+    monkeypatch.setattr(logged.gatekey.authenticator, "decide_cached", decide_here)
     assert _get(logged, "/where").status == 401
-    assert threads == []
     assert _get(logged, "/where", "reader").body == b"Reading"
-    assert threads[0] is not threading.current_thread()
+    assert decided == [threading.current_thread()] * 2
+    assert len(run) == 1
+    assert run[0] is not threading.current_thread()
 
 
 def test_scopes_must_all_be_granted(logged: LoggedGatekey) -> None:

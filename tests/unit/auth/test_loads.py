@@ -321,9 +321,9 @@ async def test_a_flood_of_made_up_keys_is_refused_at_once(
     await asyncio.gather(*callers, return_exceptions=True)
 
 
-def flooded_lane() -> Lane:
+def flooded_lane(*, turns: int = 4) -> Lane:
     """300 look-ups may find nothing, and the first 200 have."""
-    lane = Lane(4, burst=300)
+    lane = Lane(turns, burst=300)
     for _ in range(200):
         lane.found(nothing=True, now=0.0)
     return lane
@@ -359,6 +359,28 @@ async def test_a_flood_comes_one_by_one(loads: Loads, store: HeldStore, monkeypa
     assert store.under_way() == ["known-1", "known-2"]
 
 
+async def test_a_flood_spends_what_it_may_also_by_waiting(
+    loads: Loads, store: HeldStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who had no turn in time counts like one who found nothing."""
+    monkeypatch.setattr("service.auth.loads._PACE", 0.0)
+    for number in range(40):
+        await ask(loads, f"made-up-{number}")
+        await store.answer(f"made-up-{number}")
+    monkeypatch.setattr("service.auth.loads._PACE", LONG)
+    await ask(loads, "first")
+    await store.answer("first")
+    spent: list[float] = []
+    monkeypatch.setattr(Lane, "left", lambda _, now: spent.append(now))
+    (late,) = await ask(loads, "second", budget=SHORT)
+    (known,) = await ask(loads, "known", known=True)
+    await store.answer("known")
+    with pytest.raises(Overloaded):
+        await late
+    assert known.done()
+    assert len(spent) == 1
+
+
 async def test_a_burst_of_made_up_keys_is_answered(metrics: Metrics) -> None:
     """One after the other, and each with what the store has: nothing."""
     asked = []
@@ -373,6 +395,29 @@ async def test_a_burst_of_made_up_keys_is_answered(metrics: Metrics) -> None:
     assert [entry.loaded for entry in found] == [None] * 200
     assert asked == names
     await loads.close()
+
+
+def test_a_flood_has_few_turns() -> None:
+    """Fewer than a store has connections: else known keys, which are served first here, would stand behind it there."""
+    lane = flooded_lane(turns=24)
+    lane.running = 3
+    assert lane.has_turn()
+    lane.running = 4
+    assert not lane.has_turn()
+    single = flooded_lane(turns=1)
+    single.running = 1
+    assert not single.has_turn()
+
+
+def test_who_has_no_turn_in_time_makes_room_for_nobody() -> None:
+    """Else everybody who comes would wait for all of their time, for as long as a flood goes on."""
+    lane = flooded_lane()
+    for _ in range(98):
+        lane.left(0.0)
+    assert lane.admits(0.0)
+    for _ in range(2):
+        lane.left(0.0)
+    assert not lane.admits(0.0)
 
 
 def test_new_keys_that_somebody_has_end_a_flood() -> None:
