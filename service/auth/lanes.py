@@ -22,7 +22,7 @@ _RECENT: Final = 32
 _FLOOD: Final = 0.5
 """The share of look-ups that found nothing from which on it is a flood."""
 _TURNS_IN_FLOOD: Final = 4
-"""So many at a time then: fewer than a store has connections, or known keys would wait for one behind strangers."""
+"""So many at a time then: known keys would wait behind more of them for a connection (10 to Postgres, 20 to Redis)."""
 
 
 class Load:
