@@ -51,8 +51,9 @@ class EchoServer:
                 writer.write(line)
                 await writer.drain()
         finally:
-            self.current -= 1
             writer.close()
+            await writer.wait_closed()  # only then is its file closed too
+            self.current -= 1
 
 
 @contextmanager
