@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LineWriter"]
 
-_INTERVAL: Final = 0.05  # seconds between two looks at the queue
+_INTERVAL: Final = 0.025  # seconds between two looks at the queue
 _MAX_QUEUED: Final = 8192  # lines, and so at most 32 MiB
-_LATE: Final = 0.06  # seconds; a line that waits for longer than this has missed a look at the queue
+_LATE: Final = 0.03  # seconds; a line that waits for longer than this has missed a look at the queue
 _GIVE_WAY_EVERY: Final = 16  # lines, some two writes
-_GIVE_WAY: Final = 0.0001  # seconds
+_GIVE_WAY: Final = 0.02  # of the time for which the oldest line has waited
+_MAX_GIVE_WAY: Final = 0.001  # seconds
 
 
 class _Mark:
@@ -149,11 +150,14 @@ class LineWriter:
             first = self._queue[0]
         except IndexError:  # just written
             return
-        if isinstance(first, DecisionLine) and isinstance(latest, DecisionLine) and latest.at - first.at > _LATE:
+        if not isinstance(first, DecisionLine) or not isinstance(latest, DecisionLine):
+            return
+        late = latest.at - first.at
+        if late > _LATE:
             try:
                 asyncio.get_running_loop()
             except RuntimeError:  # there is none in this thread
-                time.sleep(_GIVE_WAY)
+                time.sleep(min(late * _GIVE_WAY, _MAX_GIVE_WAY))
 
     def _reach(self, mark: _Mark, timeout: float) -> bool:
         thread = self._thread

@@ -213,14 +213,21 @@ def put_48(writer: LineWriter, *, seconds: float) -> None:
 
 def test_a_thread_that_outruns_the_writer_gives_way_to_it(pipe: Pipe, naps: list[float]) -> None:
     """The interpreter is one thread's at a time, and whoever only decides would keep it from the one that writes."""
-    put_48(LineWriter(pipe.write_fd), seconds=0.1)
+    put_48(LineWriter(pipe.write_fd), seconds=0.04)
     assert len(naps) == 3
-    assert max(naps) < 0.001
+    assert 0 < max(naps) < 0.001
+
+
+def test_the_later_the_writer_the_longer_it_is_given_way_to_but_never_over_1_ms(pipe: Pipe, naps: list[float]) -> None:
+    """So that its lines are in time where cores are scarce, and a decision hardly waits where the reader is slow."""
+    for seconds in (0.04, 0.045, 60.0):
+        put_48(LineWriter(pipe.write_fd), seconds=seconds)
+    assert naps[0] < naps[3] < naps[6] <= 0.001
 
 
 def test_nobody_gives_way_to_a_writer_that_keeps_up(pipe: Pipe, naps: list[float]) -> None:
-    """It looks at its queue every 50 ms, so what is younger is not late."""
-    put_48(LineWriter(pipe.write_fd), seconds=0.05)
+    """It looks at its queue every 25 ms, so what is younger is not late."""
+    put_48(LineWriter(pipe.write_fd), seconds=0.025)
     assert naps == []
 
 
