@@ -116,7 +116,6 @@ class Gatekey:
         self._tasks = [
             loop.create_task(self._watch_store(), name="gatekey-watch"),
             loop.create_task(self._look_after_store(), name="gatekey-store-health"),
-            loop.create_task(self._count_keys(), name="gatekey-key-count"),
             loop.create_task(self._measure_lag(), name="gatekey-loop-lag"),
             loop.create_task(self._background.run(), name="gatekey-background"),
         ]
@@ -124,6 +123,8 @@ class Gatekey:
         error = await self._ping()
         if isinstance(error, StoreUnfit):
             raise error
+        # Not before: a million keys take a while to count, and nobody waits for their number.
+        self._tasks.append(loop.create_task(self._count_keys(), name="gatekey-key-count"))
 
     def _start_admin(self) -> None:
         if self.settings.admin_listen is None:

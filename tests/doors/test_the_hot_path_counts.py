@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from service.auth.decision import Decision
+    from service.runtime import Gatekey
     from tests.support.cases import Lines
     from tests.support.counted_gatekey import CountedFront
 
@@ -161,8 +162,15 @@ def test_what_these_tests_count_is_seen_where_it_happens(front: CountedFront) ->
 class Views:
     """Protected views and open ones, asked in this thread as a WSGI server's thread would."""
 
-    def __init__(self, app: Flask) -> None:
+    def __init__(self, app: Flask, gatekey: Gatekey) -> None:
         self._app = app
+        self._gatekey = gatekey
+
+    def forget(self, api_key: str) -> None:
+        async def changed() -> None:
+            self._gatekey.cache.key_changed(api_key)
+
+        self._gatekey.portal.run(changed)
 
     def ask(self, path: str, lines: Lines) -> tuple[int, Counts]:
         with Counts() as counts:
@@ -189,7 +197,7 @@ def views() -> Iterator[Views]:
         app.add_url_rule("/async", "async", api_key_required(on_the_loop))
         protected.add_url_rule("/blueprint", view_func=sync)
         app.register_blueprint(protected)
-        yield Views(app)
+        yield Views(app, counted.gatekey)
         counted.gatekey.portal.stop()
 
 
@@ -216,6 +224,15 @@ def test_a_decision_about_an_async_view_makes_no_hop(views: Views, case: str) ->
     assert (plain.hops, plain.tasks) == (1, 1)
     expected = (plain.hops, plain.tasks, plain.waits_for_locks) if reason is Reason.OK else (0, 0, 0)
     assert (counts.hops, counts.tasks, counts.waits_for_locks) == expected
+
+
+@pytest.mark.parametrize(("api_key", "status", "hops"), [("plain", 200, 2), ("nobody", 401, 1)])
+def test_a_miss_of_an_async_view_hops_once_for_the_decision(views: Views, api_key: str, status: int, hops: int) -> None:
+    """The other hop is the view's, which a refused request never makes."""
+    views.ask("/async", pair(api_key))
+    views.forget(api_key)
+    answered, counts = views.ask("/async", pair(api_key))
+    assert (answered, counts.hops) == (status, hops)
 
 
 def test_the_decorator_enters_few_functions(views: Views) -> None:
