@@ -8,6 +8,7 @@ import re
 import signal
 import threading
 import uuid
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,9 +211,11 @@ def link(server: GatekeyServer) -> float:
     return measured(server, "gatekey_invalidation_link_up")
 
 
-def arrived(server: GatekeyServer, *origins: str) -> float:
-    """How many changes it heard of in these ways."""
-    return sum(measured(server, f'gatekey_invalidations_total{{origin="{origin}"}}') for origin in origins)
+def arrived(server: GatekeyServer) -> Counter[str]:
+    """How many changes it heard of in each way."""
+    page = get(server.port, "/metrics").body.decode()
+    found = re.findall(r'^gatekey_invalidations_total\{origin="(\w+)"\} (\S+)$', page, re.MULTILINE)
+    return Counter({origin: int(float(count)) for origin, count in found})
 
 
 def test_a_store_that_goes_away_and_comes_back_costs_strangers_a_503_and_no_restart(pair: Pair) -> None:
@@ -268,14 +271,15 @@ def test_a_key_that_ends_in_one_process_is_refused_by_another_that_was_told(pair
     method, path, body, code = ENDS[end]
     server, hot, idle = pair.second, f"{end}-hot", f"{end}-idle"
     assert [decided(server, name).status for name in (hot, idle, hot, idle)] == [200] * 4
-    told, otherwise = arrived(server, "key", "bulk"), arrived(server, "change_log", "reconnect")
+    before = arrived(server)
     for name in (idle, hot):
         managed(pair.first, method, path.format(name), body)
     wait_until(lambda: decided(server, hot).status != 200, "the hot key is refused")
     refusals = [decided(server, name) for name in (idle, hot)]
     assert [(answer.status, answer.json()["code"]) for answer in refusals] == [(401, code)] * 2
-    assert arrived(server, "key", "bulk") >= told + 2
-    assert arrived(server, "change_log", "reconnect") == otherwise
+    # The first one's news may have been of every key, and then the hot one was read anew before its own came.
+    wait_until(lambda: (arrived(server) - before).total() >= 2, "both changes are told")
+    assert set(arrived(server) - before) <= {"key", "bulk"}
 
 
 def test_a_worker_that_is_killed_right_after_a_write_loses_nothing_that_was_told(pair: Pair) -> None:
