@@ -154,6 +154,8 @@ class Watcher:
         rows = json.loads(text)
         if marker != seen.marker or len(rows) != head - seen.head:
             return [_Change(rows[0][0] if rows else None, None, Origin.BULK)]
+        if rows and not moved:  # written between the two reads, unless the version still tells of nothing
+            moved = connection.execute("PRAGMA data_version").fetchone() != (version,)
         return [_Change(at, api_key, _origin(api_key, moved=moved)) for at, api_key in rows]
 
     def _tell(self, changes: list[_Change], read_at: float, waiting: list[asyncio.Future[None]]) -> None:

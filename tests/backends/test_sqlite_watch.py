@@ -6,21 +6,25 @@ import asyncio
 import sqlite3
 import threading
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from backends.errors import StoreUnavailable
 from backends.records import KeyState, Origin
 from backends.sqlite import SqliteKeyStore
+from backends.sqlite_link import Link
+from backends.sqlite_schema import KEYS
+from backends.sqlite_watch import Watcher
 from tests.support.clock import START
 from tests.support.keys import make_key, make_organization
 from tests.support.recorder import EVERYTHING, HEARTBEAT, Recorder, Told, told_by, watching
 from tests.support.sqlite_kind import ask, by_hand, folder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 @pytest.fixture
@@ -167,6 +171,40 @@ async def test_without_the_marker_there_is_no_sign_of_life(store: SqliteKeyStore
         await recorder.wait_for(lambda: len(recorder.told) >= 2)
     assert [told.what for told in recorder.told[:2]] == [EVERYTHING, HEARTBEAT]
     assert recorder.told[0].origin is Origin.RECONNECT
+
+
+class Reading:
+    """A watcher's connection: something happens between its question for the version and the one for the changes."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.between: Callable[[], object] = lambda: None
+        self.version: int | None = None
+        """What it is told, instead of the truth."""
+
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        if statement != "PRAGMA data_version":
+            self.between()
+        elif self.version is not None:
+            return self._connection.execute(f"SELECT {self.version}")
+        return self._connection.execute(statement, *parameters)
+
+
+@pytest.mark.parametrize("origin", [Origin.KEY, Origin.CHANGE_LOG])
+async def test_a_change_was_missed_only_if_the_version_never_told_of_it(
+    store: SqliteKeyStore, path: Path, origin: Origin
+) -> None:
+    """One that is written between the two reads of a look through the list is as much in time as any."""
+    with closing(sqlite3.connect(path)) as connection:
+        reading: Any = Reading(connection)
+        watcher = Watcher(Link(store._keys, KEYS, read_only=True), Recorder())
+        watcher._read(reading, 0.0)
+        if origin is Origin.CHANGE_LOG:
+            (reading.version,) = connection.execute("PRAGMA data_version").fetchone()
+        reading.between = partial(by_hand, path, "UPDATE api_keys SET state = 'revoked' WHERE api_key = 'k7'")
+        assert [(found.api_key, found.origin) for found in watcher._read(reading, 10.0)] == [("k7", origin)]
+        reading.between = lambda: None
+        assert watcher._read(reading, 20.0) == []
 
 
 async def test_a_restored_list_of_changes_is_everything(store: SqliteKeyStore, path: Path) -> None:
