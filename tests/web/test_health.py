@@ -18,7 +18,8 @@ from tests.support.servers import key_line, wait_until
 from tests.support.stores import GatedStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from flask.testing import FlaskClient
 
@@ -44,6 +45,22 @@ class LosableStore(GatedStore):
 
     def bring_back(self) -> None:
         self.lost, self.error = False, None
+
+
+class NotedStore(GatedStore):
+    """The memory store, which notes when it has answered a ping, and when it is asked for the number of its keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[str] = []
+
+    async def ping(self) -> None:
+        await super().ping()
+        self.noted.append("ping")
+
+    async def count_keys(self, *, now: datetime) -> Mapping[str, int]:
+        self.noted.append("count_keys")
+        return await super().count_keys(now=now)
 
 
 @contextmanager
@@ -201,3 +218,11 @@ def test_readiness_is_a_table(
         lifecycle.drain()
     assert lifecycle.problems(loop_alive=loop_alive) == problems
     assert lifecycle.degraded() == degraded
+
+
+def test_a_start_does_not_wait_for_the_number_of_keys() -> None:
+    """A million take a while to count: it begins when the store has answered, and with that the process is ready."""
+    store = NotedStore()
+    with running_gatekey(store=store):
+        wait_until(lambda: "count_keys" in store.noted, "the keys are counted")
+    assert store.noted[:2] == ["ping", "count_keys"]
